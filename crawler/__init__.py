@@ -1,0 +1,1 @@
+"""A source -> unique, decodable, permitted candidate images with their provenance."""

@@ -1,0 +1,1 @@
+"""Scrapy spiders that discover pages and image links."""

@@ -1,0 +1,1 @@
+"""Runs the crawler and the model, stores what they make, and shows it to people."""

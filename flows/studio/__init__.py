@@ -1,0 +1,1 @@
+"""The studio: the web page on which people review, train and judge."""

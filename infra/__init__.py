@@ -1,0 +1,1 @@
+"""How cratedig is started: the local stack, the demo, deployments."""

@@ -1,0 +1,1 @@
+"""Images -> embeddings, scores, trained classifiers, metrics, predictions."""
