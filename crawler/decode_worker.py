@@ -1,0 +1,93 @@
+"""The child of `crawler.decode_pool`: reads bodies on stdin, writes what they are on stdout.
+
+    python -m crawler.decode_worker MAX_PIXELS MIN_SIDE CPU_S
+
+Both ways a message is four bytes of length, big-endian, and so many bytes. An empty one goes out when
+it is ready. Then a body comes in and JSON goes out, never a pickle: a decoder that is taken over must
+not be able to run anything in the parent.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import os
+import signal
+import sys
+from typing import IO
+
+import imagehash
+from PIL import Image
+
+from crawler.decode import Examined, Fingerprint, examine
+from crawler.rejections import ImageRejected, Reason
+
+Refusal = tuple[Reason, str]
+
+
+def reply_to_json(reply: Examined | Refusal) -> bytes:
+    """Return a reply as JSON; `reply_from_json` reads it back."""
+    if not isinstance(reply, Examined):
+        return json.dumps({"reason": reply[0], "detail": reply[1]}).encode()
+    fingerprint = dataclasses.asdict(reply.fingerprint)
+    fingerprint["tiny"] = base64.b64encode(reply.fingerprint.tiny).decode()
+    thumbnail = base64.b64encode(reply.thumbnail).decode()
+    return json.dumps(
+        {"fingerprint": fingerprint, "format": reply.format, "thumbnail": thumbnail}
+    ).encode()
+
+
+def reply_from_json(text: bytes) -> Examined | Refusal:
+    """Return what `reply_to_json` wrote."""
+    fields = json.loads(text)
+    if "reason" in fields:
+        return Reason(fields["reason"]), str(fields["detail"])
+    fingerprint = fields["fingerprint"]
+    fingerprint["tiny"] = base64.b64decode(fingerprint["tiny"])
+    return Examined(
+        fingerprint=Fingerprint(**fingerprint),
+        format=fields["format"],
+        thumbnail=base64.b64decode(fields["thumbnail"]),
+    )
+
+
+def main() -> None:
+    """Answer until stdin ends, which it does when the parent is gone."""
+    max_pixels, min_side, cpu_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    # Decoders print: libtiff a line for every tag that it does not know. Answers go to a file
+    # descriptor that they do not know of.
+    answers = os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    # imagehash imports scipy when it first hashes: no picture should have that on its account.
+    imagehash.phash(Image.new("L", (32, 32)))
+    _send(answers, b"")  # ready
+    while (body := _next_message(sys.stdin.buffer)) is not None:
+        # A hanging decoder sits in C, where no exception reaches it; SIGPROF's default action does.
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)
+        reply = reply_to_json(_examined(body, max_pixels, min_side))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        _send(answers, reply)
+
+
+def _examined(body: bytes, max_pixels: int, min_side: int) -> Examined | Refusal:
+    try:
+        return examine(body, max_pixels=max_pixels, min_side=min_side)
+    except ImageRejected as rejected:
+        return rejected.reason, rejected.detail
+
+
+def _send(stream: IO[bytes], message: bytes) -> None:
+    stream.write(len(message).to_bytes(4, "big") + message)
+    stream.flush()
+
+
+def _next_message(stream: IO[bytes]) -> bytes | None:
+    head = stream.read(4)
+    return stream.read(int.from_bytes(head, "big")) if len(head) == 4 else None
+
+
+if __name__ == "__main__":
+    main()

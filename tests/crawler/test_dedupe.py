@@ -1,0 +1,296 @@
+"""Duplicates are found, lookalikes are kept apart, and neither depends on the order of the input."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import random
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from crawler.decode import Fingerprint, examine
+from crawler.dedupe import MAX_PHASH_DISTANCE, DuplicateGroup, HammingIndex, group_duplicates
+from infra.demo.draw import FIRST_DEMO_SEED, KINDS, draw
+from tests.crawler.pictures import encoded, picture
+
+# Few bits set and few values, so that near hashes are common; and any hash at all.
+hashes = st.lists(
+    st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 4095), st.just(2**64 - 1)), max_size=40
+)
+
+
+def near(left: list[int], right: list[int], distance: int) -> list[list[int]]:
+    """Return what HammingIndex should, the slow way."""
+    return [
+        [i, j]
+        for i, first in enumerate(left)
+        for j, second in enumerate(right)
+        if (first ^ second).bit_count() <= distance
+    ]
+
+
+def index_of(values: list[int]) -> HammingIndex:
+    index = HammingIndex()
+    index.add(np.array(values, dtype=np.uint64))
+    return index
+
+
+@settings(deadline=None)
+@given(hashes, hashes, st.integers(0, 63))
+@example([0], [2**64 - 1], 63)
+@example([0, 255], [0, 2**63], 8)
+def test_a_query_finds_exactly_the_near_pairs(
+    asked: list[int], held: list[int], distance: int
+) -> None:
+    found = index_of(held).query(np.array(asked, dtype=np.uint64), distance)
+    assert found.tolist() == near(asked, held, distance)
+
+
+@settings(deadline=None)
+@given(hashes, st.integers(0, 63))
+def test_a_self_join_finds_exactly_the_near_pairs_once(held: list[int], distance: int) -> None:
+    found = index_of(held).self_join(distance)
+    assert found.tolist() == [[i, j] for i, j in near(held, held, distance) if i < j]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**64 - 1), st.sets(st.integers(0, 63), max_size=10))
+def test_hashes_that_differ_in_few_bits_anywhere_are_found(value: int, flipped: set[int]) -> None:
+    other = value
+    for bit in flipped:
+        other ^= 1 << bit
+    found = index_of([value, other]).self_join(8)
+    assert len(found) == (len(flipped) <= 8)
+
+
+def test_many_equal_hashes_are_joined_in_blocks() -> None:
+    """More pairs than one block holds: 600 x 600."""
+    assert len(index_of([7] * 600).self_join(0)) == 600 * 599 // 2
+
+
+def test_positions_go_on_counting_over_several_additions() -> None:
+    index = index_of([1])
+    index.add(np.array([2**40, 1], dtype=np.uint64))
+    assert (len(index), index.self_join(0).tolist()) == (3, [[0, 2]])
+
+
+@pytest.mark.parametrize("distance", [-1, 64])
+def test_a_distance_out_of_range_is_refused(distance: int) -> None:
+    with pytest.raises(ValueError, match="max_distance"):
+        index_of([1]).self_join(distance)
+
+
+def pairs_of(groups: list[DuplicateGroup]) -> set[frozenset[str]]:
+    """Return every pair of ids that lie in one group."""
+    return {
+        frozenset(pair)
+        for group in groups
+        for pair in combinations([group.kept, *(each.sha256 for each in group.duplicates)], 2)
+    }
+
+
+@pytest.fixture(scope="module")
+def labelled(shared: Path) -> dict[str, tuple[Fingerprint, str]]:
+    """Fingerprint and true group of the 149 real files, by name."""
+    folder = shared / "data/duplicates"
+    with (folder / "groups.csv").open() as rows:
+        return {
+            row["filename"]: (
+                examine((folder / "images" / row["filename"]).read_bytes()).fingerprint,
+                row["dup_group"],
+            )
+            for row in csv.DictReader(rows)
+        }
+
+
+def true_pairs(labelled: dict[str, tuple[Fingerprint, str]]) -> set[frozenset[str]]:
+    return {
+        frozenset((first.sha256, second.sha256))
+        for (first, group), (second, other) in combinations(labelled.values(), 2)
+        if group and group == other
+    }
+
+
+def test_no_lookalike_of_the_real_collection_is_merged(
+    labelled: dict[str, tuple[Fingerprint, str]],
+) -> None:
+    """Guitars in one pose, buttons with other words, one player in three colours: all are kept."""
+    found = pairs_of(group_duplicates([each for each, _ in labelled.values()]))
+    assert found - true_pairs(labelled) == set()
+
+
+def test_most_duplicates_of_the_real_collection_are_found(
+    labelled: dict[str, tuple[Fingerprint, str]],
+) -> None:
+    """251 of 292 pairs when measured; mirrored, rotated, cropped and grey ones are missed."""
+    found = pairs_of(group_duplicates([each for each, _ in labelled.values()]))
+    assert len(found & true_pairs(labelled)) >= 250
+
+
+def test_groups_do_not_depend_on_the_order(
+    labelled: dict[str, tuple[Fingerprint, str]],
+) -> None:
+    fingerprints = [each for each, _ in labelled.values()]
+    shuffled = random.Random(1).sample(fingerprints, len(fingerprints))
+    assert group_duplicates(shuffled) == group_duplicates(fingerprints)
+
+
+def renditions(image: Image.Image) -> list[Fingerprint]:
+    """Return an original, a reduced copy of it and one of low quality, as a site would serve."""
+    reduced = image.resize((image.width * 6 // 10, image.height * 6 // 10))
+    bodies = [
+        encoded(image, "JPEG", quality=92),
+        encoded(reduced, "JPEG", quality=85),
+        encoded(image, "JPEG", quality=60),
+    ]
+    return [examine(body).fingerprint for body in bodies]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reduced_and_a_reencoded_copy_hang_on_the_original(seed: int) -> None:
+    original, *copies = renditions(picture(seed, (400, 300)))
+    groups = group_duplicates([*copies, original])
+    assert [(group.kept, len(group.duplicates)) for group in groups] == [(original.sha256, 2)]
+    assert {each.how for each in groups[0].duplicates} == {"perceptual"}
+
+
+def test_drawings_of_the_demo_are_kept_apart_and_their_copies_found() -> None:
+    """Drawn by the same few strokes, they are the nearest that different pictures come."""
+    drawings = [draw(FIRST_DEMO_SEED + at, KINDS[at % 4]).image for at in range(8)]
+    served = [renditions(each) for each in drawings]
+    groups = group_duplicates([each for group in served for each in group])
+    assert {
+        (group.kept, frozenset(each.sha256 for each in group.duplicates)) for group in groups
+    } == {
+        (original.sha256, frozenset(each.sha256 for each in copies)) for original, *copies in served
+    }
+
+
+def test_different_pictures_are_never_grouped() -> None:
+    fingerprints = [examine(encoded(picture(seed))).fingerprint for seed in range(40)]
+    assert group_duplicates(fingerprints) == []
+
+
+def test_a_small_change_that_hashes_do_not_see_keeps_pictures_apart() -> None:
+    """A dark spot of one thirtieth of the width."""
+    plain = picture(9, (480, 360))
+    marked = plain.copy()
+    bright = max(
+        ((x, y) for x in range(40, 440, 20) for y in range(40, 320, 20)),
+        key=lambda at: sum(plain.getpixel(at)),  # type: ignore[arg-type]  # three bands
+    )
+    x, y = bright
+    ImageDraw.Draw(marked).rectangle((x - 15, y - 15, x + 15, y + 15), fill="black")
+    first, second = (examine(encoded(each)).fingerprint for each in (plain, marked))
+    assert (first.phash ^ second.phash).bit_count() <= MAX_PHASH_DISTANCE
+    assert group_duplicates([first, second]) == []
+
+
+def test_another_colour_keeps_pictures_apart() -> None:
+    """Hashes look at brightness alone."""
+    plain = picture(3)
+    red, green, blue = plain.split()
+    swapped = Image.merge("RGB", (blue, green, red))
+    grey = dataclasses.replace(
+        examine(encoded(swapped)).fingerprint,
+        phash=examine(encoded(plain)).fingerprint.phash,
+        dhash=examine(encoded(plain)).fingerprint.dhash,
+    )
+    assert group_duplicates([examine(encoded(plain)).fingerprint, grey]) == []
+
+
+def test_the_same_pixels_in_two_files_are_one_picture() -> None:
+    files = [encoded(picture(1), "PNG"), encoded(picture(1), "BMP")]
+    (group,) = group_duplicates([examine(each).fingerprint for each in files])
+    assert [(each.how, each.distance) for each in group.duplicates] == [("same pixels", 0)]
+
+
+def made(sha256: str, **changes: object) -> Fingerprint:
+    """Return a fingerprint with a structure shared by all that this makes."""
+    plain = Fingerprint(
+        sha256=sha256,
+        pixel_sha256=f"pixels of {sha256}",
+        phash=0x0F0F_0F0F_0F0F_0F0F,
+        dhash=0x3333_3333_3333_3333,
+        hashable=True,
+        width=100,
+        height=100,
+        size_bytes=1000,
+        tiny=bytes(384),
+    )
+    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]  # any of its fields
+
+
+def test_flat_pictures_are_not_merged_by_hash() -> None:
+    assert group_duplicates([made("a", hashable=False), made("b", hashable=False)]) == []
+
+
+def test_flat_pictures_with_the_same_pixels_are_merged() -> None:
+    flat = [made(each, hashable=False, pixel_sha256="white") for each in "ab"]
+    assert [group.kept for group in group_duplicates(flat)] == ["a"]
+
+
+def test_a_fingerprint_without_the_tiny_picture_is_not_merged_by_hash() -> None:
+    assert group_duplicates([made("a", tiny=b""), made("b", tiny=b"")]) == []
+
+
+def test_the_picture_with_most_pixels_is_kept_then_most_bytes_then_lowest_id() -> None:
+    largest = made("c", width=200)
+    heavy = made("d", size_bytes=2000)
+    assert [group.kept for group in group_duplicates([made("a"), heavy, largest])] == ["c"]
+    assert [group.kept for group in group_duplicates([made("a"), heavy])] == ["d"]
+    assert [group.kept for group in group_duplicates([made("b"), made("a")])] == ["a"]
+
+
+def test_a_chain_of_small_steps_does_not_become_one_group() -> None:
+    """Each is 6 bits from the next; only what is near the kept picture joins it."""
+    start = 0x0F0F_0F0F_0F0F_0F0F
+    chain = [made(f"{at}", phash=start ^ ((1 << 6 * at) - 1), width=200 - at) for at in range(5)]
+    groups = group_duplicates(chain)
+    assert [(group.kept, [each.sha256 for each in group.duplicates]) for group in groups] == [
+        ("0", ["1"]),
+        ("2", ["3"]),
+    ]
+
+
+def test_the_same_id_given_twice_is_no_duplicate() -> None:
+    assert group_duplicates([made("a"), made("a")]) == []
+
+
+def test_nothing_has_no_duplicates() -> None:
+    assert group_duplicates([]) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            made,
+            st.text("abcdef", min_size=1, max_size=2),
+            phash=st.sampled_from([0, 1, 0xFFF, 0xFFFF]),
+            width=st.sampled_from([100, 200]),
+            pixel_sha256=st.sampled_from(["p", "q", "r", "s"]),
+            hashable=st.booleans(),
+        ),
+        max_size=8,
+        unique_by=lambda each: each.sha256,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_every_order_gives_the_same_groups_and_no_picture_lies_in_two(
+    fingerprints: list[Fingerprint], order: random.Random
+) -> None:
+    groups = group_duplicates(fingerprints)
+    members = [
+        sha256
+        for group in groups
+        for sha256 in (group.kept, *(each.sha256 for each in group.duplicates))
+    ]
+    assert len(members) == len(set(members))
+    assert group_duplicates(order.sample(fingerprints, len(fingerprints))) == groups
