@@ -1,0 +1,268 @@
+"""One Lance table in the bucket: made once, read in batches, changed without losing anybody's work.
+
+Every change is one commit, and a commit is a conditional put of the next version's manifest. Lance
+is not fork-safe: a process that uses a table starts others by `spawn`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+# Lance reads this when it is imported; it warns about every table that does not exist yet.
+os.environ.setdefault("LANCE_LOG", "error")
+
+import lance
+
+from flows.errors import CommitConflict, Permanent, SchemaTooNew
+from flows.objects import ObjectStore
+from flows.rows import SCHEMA_VERSION, SCHEMA_VERSION_KEY
+from flows.store_errors import bucket_missing, refused, unavailable
+
+K = TypeVar("K", str, tuple[str, str])
+R = TypeVar("R")
+V = TypeVar("V")
+
+BATCH_ROWS = 1024
+_CHUNK_ROWS = 1000
+_CHUNK_CHARACTERS = 2**20
+"""Rows are looked up by a condition that spells their keys out; it is kept within these."""
+
+
+_LANCE_ERRORS = (OSError, ValueError, RuntimeError)
+_REFUSALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403 Forbidden")
+
+
+def sql_text(value: str) -> str:
+    """Return `value` as a literal for a `where` condition."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def sql_in(column: str, values: Iterable[str]) -> str:
+    """Return the condition that `column` is one of `values`, of which there is at least one."""
+    return f"{column} IN ({', '.join(map(sql_text, values))})"
+
+
+def chunks(rows: dict[K, V]) -> Iterator[dict[K, V]]:
+    """Yield `rows` in order, in parts whose keys can be spelled out in one condition."""
+    chunk: dict[K, V] = {}
+    characters = 0
+    for key, row in rows.items():
+        size = len("".join(key))
+        if chunk and (len(chunk) == _CHUNK_ROWS or characters + size > _CHUNK_CHARACTERS):
+            yield chunk
+            chunk, characters = {}, 0
+        chunk[key] = row
+        characters += size
+    if chunk:
+        yield chunk
+
+
+def bypass_proxies(store: ObjectStore) -> None:
+    """Let Lance reach a store on loopback directly: it knows proxies by the environment alone."""
+    if store.on_loopback:
+        for name in ("NO_PROXY", "no_proxy"):
+            given = os.environ.get(name, "")
+            if "127.0.0.1" not in given:
+                ours = "127.0.0.1,localhost,::1"
+                os.environ[name] = f"{given},{ours}" if given else ours
+
+
+class Table:
+    """A table with a fixed schema whose version it carries in its metadata.
+
+    `schema` may be None for reading a table whose width is not known. A change is computed up to
+    `claims` times, when other writers' commits come in between; then CommitConflict is raised.
+    """
+
+    def __init__(
+        self, store: ObjectStore, name: str, schema: pa.Schema | None, *, claims: int = 100
+    ) -> None:
+        self.name = name
+        self._store = store
+        self._schema = schema
+        self._claims = claims
+        self._uri = store.uri(f"tables/{name}.lance")
+
+    def version(self) -> int | None:
+        """Return the number of the latest commit, or None if there is no table yet."""
+        dataset = self._open()
+        return None if dataset is None else int(dataset.version)
+
+    def count(self, where: str | None = None) -> int:
+        """Return how many rows there are, or how many of them meet the condition."""
+        dataset = self._open()
+        if dataset is None:
+            return 0
+        with self._explained():
+            return int(dataset.count_rows(where))
+
+    def batches(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield those columns of the rows that meet the condition, as of now, in batches."""
+        dataset = self._open()
+        if dataset is not None:
+            yield from self._scan(dataset, columns, where)
+
+    def records(self, columns: Sequence[str], where: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield those columns of the rows that meet the condition, a dict a row."""
+        for batch in self.batches(columns, where):
+            yield from batch.to_pylist()
+
+    def append(self, rows: pa.Table) -> None:
+        """Add rows. Appends of several processes at once all stay."""
+        dataset = self._open_or_create()
+        with self._explained():
+            dataset.insert(rows)
+
+    def insert_missing(self, keys: Sequence[str], rows: pa.Table) -> int:
+        """Add the rows whose key columns' values are not there yet; return how many those were."""
+
+        def work(dataset: lance.LanceDataset) -> int:
+            merge = dataset.merge_insert(list(keys)).when_not_matched_insert_all()
+            return int(merge.conflict_retries(0).execute(rows)["num_inserted_rows"])
+
+        return self._claim(work)
+
+    def upsert(self, keys: Sequence[str], rows: pa.Table) -> None:
+        """Write the rows over those with the same key, unseen: whoever comes last is right."""
+        self._claim(lambda dataset: _merge(dataset, keys, rows))
+
+    def rewrite(
+        self,
+        keys: Sequence[str],
+        where: str,
+        change: Callable[[list[dict[str, Any]]], tuple[pa.Table, R]],
+    ) -> R:
+        """Read the rows that meet the condition, and write what `change` makes of them.
+
+        `change` is given whole rows and returns the rows to write (others stay as they are) and a
+        result. When another process commits to one of those rows, or adds one with the same key,
+        in between, `change` is asked again with what is there then: nothing is overwritten unseen.
+        """
+
+        def work(dataset: lance.LanceDataset) -> R:
+            there = [
+                record
+                for batch in self._scan(dataset, dataset.schema.names, where)
+                for record in batch.to_pylist()
+            ]
+            rows, result = change(there)
+            if rows.num_rows:
+                _merge(dataset, keys, rows)
+            return result
+
+        return self._claim(work)
+
+    def _claim(self, work: Callable[[lance.LanceDataset], R]) -> R:
+        """Do `work` on the latest version until its commit is not beaten by another's."""
+        for attempt in range(self._claims):
+            dataset = self._open_or_create()
+            try:
+                with self._explained():
+                    return work(dataset)
+            except _LANCE_ERRORS as error:
+                if not _is_conflict(error):
+                    raise
+            time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))
+        raise CommitConflict(
+            f"table {self.name} was changed by others {self._claims} times while this change was "
+            "being made: run it again when fewer writers are at work"
+        )
+
+    def _scan(
+        self, dataset: lance.LanceDataset, columns: Sequence[str], where: str | None
+    ) -> Iterator[pa.RecordBatch]:
+        batches = dataset.to_batches(columns=list(columns), filter=where, batch_size=BATCH_ROWS)
+        while True:
+            with self._explained():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _open(self) -> lance.LanceDataset | None:
+        try:
+            with self._explained():
+                dataset = lance.dataset(self._uri, storage_options=self._store.lance_options())
+        except _LANCE_ERRORS as error:
+            if str(error).startswith("Dataset at path") and "was not found" in str(error):
+                return None
+            raise
+        self._check(dataset.schema)
+        return dataset
+
+    def _open_or_create(self) -> lance.LanceDataset:
+        dataset = self._open()
+        if dataset is not None:
+            return dataset
+        if self._schema is None:
+            raise Permanent(f"there is no table {self.name}")
+        try:
+            # Not write_dataset(mode="create"): of two at once, both succeed there, and the later
+            # one takes away what was added to the earlier (pylance 14.0.2). Based on version 0
+            # and without retries, only one commit can become version 1.
+            with self._explained():
+                return lance.LanceDataset.commit(
+                    self._uri,
+                    lance.LanceOperation.Overwrite(self._schema, []),
+                    read_version=0,
+                    storage_options=self._store.lance_options(),
+                    max_retries=0,
+                )
+        except _LANCE_ERRORS:
+            dataset = self._open()
+            if dataset is None:
+                raise
+            return dataset
+
+    def _check(self, found: pa.Schema) -> None:
+        version = (found.metadata or {}).get(SCHEMA_VERSION_KEY)
+        if version is None:
+            raise Permanent(f"{self._uri} is not a table of cratedig's: move it away")
+        if int(version) > SCHEMA_VERSION:
+            raise SchemaTooNew(
+                f"table {self.name} has schema version {int(version)} and this cratedig knows "
+                f"{SCHEMA_VERSION}: upgrade cratedig"
+            )
+        if self._schema is not None and not found.equals(self._schema):
+            raise Permanent(
+                f"table {self.name} has other columns than schema version {SCHEMA_VERSION}: "
+                f"{found.names} instead of {self._schema.names}"
+            )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what Lance's error means if that lies with the store, or else let it pass."""
+        endpoint, bucket = self._store.endpoint, self._store.bucket
+        try:
+            yield
+        except _LANCE_ERRORS as error:
+            said = str(error)
+            refusal = next((each for each in _REFUSALS if each in said), None)
+            if "NoSuchBucket" in said:
+                raise bucket_missing(endpoint, bucket) from error
+            if refusal is not None:
+                raise refused(endpoint, bucket, refusal.split()[0]) from error
+            if "error sending request" in said or "operation timed out" in said:
+                raise unavailable(endpoint, "cannot be reached") from error
+            if "Server returned non-2xx status code: 5" in said:
+                raise unavailable(endpoint, "answered with errors again and again") from error
+            raise
+
+
+def _merge(dataset: lance.LanceDataset, keys: Sequence[str], rows: pa.Table) -> None:
+    merge = dataset.merge_insert(list(keys))
+    merge = merge.when_matched_update_all().when_not_matched_insert_all()
+    # Lance's own retry would put these rows over what another has written in between.
+    merge.conflict_retries(0).execute(rows)
+
+
+def _is_conflict(error: Exception) -> bool:
+    # Lance's Python face has one exception for all of these.
+    return any(said in str(error) for said in ("Too many concurrent writers", "ommit conflict"))
