@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from infra.ports import free_ports
+from infra.private_files import write_private
+from infra.processes import inherited_environment
+
+__all__ = [
+    "FOREIGN_VARIABLES",
+    "PORT_OPTIONS",
+    "free_ports",
+    "start_store",
+    "store_command",
+    "weed_binary",
+]
 
 PORT_OPTIONS = (
     "s3.port",
@@ -24,17 +35,9 @@ PORT_OPTIONS = (
 )
 """Every port that `weed mini` opens; each is set, so that none is left to a default."""
 
-
-def free_ports(count: int) -> list[int]:
-    """Return `count` distinct loopback ports that were free a moment ago."""
-    sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+FOREIGN_VARIABLES = ("AWS_", "S3_", "WEED_")
+"""Variables that SeaweedFS would obey: the keys that its user has for another store would become
+an administrator's of this one."""
 
 
 def weed_binary() -> str:
@@ -71,9 +74,7 @@ def store_command(
             }
         ]
     }
-    descriptor = os.open(identities, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(body, file)
+    write_private(identities, json.dumps(body))
     return [
         weed_binary(),
         "mini",
@@ -99,5 +100,10 @@ def start_store(
     command = store_command(data_dir, ports, access_key, secret_key)
     with log.open("ab") as output:
         return subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=inherited_environment(without=FOREIGN_VARIABLES),
+            start_new_session=True,
         )

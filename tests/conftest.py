@@ -1,18 +1,57 @@
-"""Fixtures that every room's tests share: the real photographs and the real object store."""
+"""Fixtures that every room's tests share: the real photographs and the real servers."""
 
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import os
-import urllib.error
-import urllib.request
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from infra.store import PORT_OPTIONS, free_ports, start_store
-from tests.waiting import until
+from infra.local import LocalStack
+
+# Read when prefect is imported: without it every test run would report to Prefect's makers.
+os.environ["DO_NOT_TRACK"] = "1"
+
+_STACK_FOLDER = "CRATEDIG_TESTS_STACK"
+"""Environment variable: where all processes of one pytest run, xdist's too, have their servers."""
+
+_STACK_PREFIX = "cratedig-tests-"
+"""How such folders are named, before the pid of the run."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the folder of this run's servers, before xdist starts its workers."""
+    if not hasattr(config, "workerinput"):
+        _stop_servers_of_killed_runs()
+        folder = Path(tempfile.mkdtemp(prefix=f"{_STACK_PREFIX}{os.getpid()}-"))
+        os.environ[_STACK_FOLDER] = str(folder)
+        # The user's own Prefect profile is not for tests to read, nor to write.
+        os.environ["PREFECT_HOME"] = str(folder / "prefect-home")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop this run's servers when all of its processes are done, and drop their data."""
+    if not hasattr(config, "workerinput"):
+        _drop(Path(os.environ[_STACK_FOLDER]))
+
+
+def _stop_servers_of_killed_runs() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{_STACK_PREFIX}*-*"):
+        run = folder.name.removeprefix(_STACK_PREFIX).partition("-")[0]
+        if folder.owner() == getpass.getuser() and not psutil.pid_exists(int(run)):
+            _drop(folder)
+
+
+def _drop(folder: Path) -> None:
+    LocalStack(folder).down()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +66,7 @@ def shared() -> Path:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RunningStore:
-    """Where the session's SeaweedFS answers, and with which keys."""
+    """Where the run's SeaweedFS answers, and with which keys."""
 
     endpoint: str
     access_key: str
@@ -35,28 +74,34 @@ class RunningStore:
 
 
 @pytest.fixture(scope="session")
-def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStore]:
-    """A real SeaweedFS on loopback, one a test process; each test takes its own bucket."""
-    folder = tmp_path_factory.mktemp("store")
-    ports = dict(zip(PORT_OPTIONS, free_ports(len(PORT_OPTIONS)), strict=True))
-    running = RunningStore(
-        endpoint=f"http://127.0.0.1:{ports['s3.port']}", access_key="test", secret_key="secret"
-    )
-    process = start_store(folder / "data", ports, "test", "secret", folder / "store.log")
+def server_stack() -> LocalStack:
+    """The stack of this test run, one for all of xdist's processes; ask it for one part at a time."""
+    return LocalStack(Path(os.environ[_STACK_FOLDER]))
 
-    def answers() -> bool:
-        assert process.poll() is None, (folder / "store.log").read_text()
-        try:
-            urllib.request.urlopen(running.endpoint, timeout=2)
-        except urllib.error.HTTPError:
-            return True  # 403 without keys: it is there
-        except OSError:
-            return False
-        return True
 
-    try:
-        until(answers, timeout_s=60)
-        yield running
-    finally:
-        process.kill()
-        process.wait()
+@pytest.fixture(scope="session")
+def store_server(server_stack: LocalStack) -> RunningStore:
+    """A real SeaweedFS on loopback, one for the whole run; each test takes its own bucket."""
+    addresses = server_stack.up(parts=("store",))
+    access_key, secret_key = server_stack.keys()
+    return RunningStore(endpoint=addresses["store"], access_key=access_key, secret_key=secret_key)
+
+
+@pytest.fixture(scope="session")
+def prefect_server(server_stack: LocalStack) -> str:
+    """The API address of a real Prefect server, one for the whole run.
+
+    It starts, in 10 to 30 s, with the first test that asks for it. Tests share its database: each
+    names its flows and deployments so that they are its own.
+    """
+    return server_stack.up(parts=("prefect",))["prefect"] + "/api"
+
+
+@pytest.fixture
+def prefect_api(prefect_server: str) -> Iterator[str]:
+    """The same address, and this process's Prefect client set to it while the test runs."""
+    # 2 s to import, and only for tests that run flows.
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: prefect_server}):
+        yield prefect_server
