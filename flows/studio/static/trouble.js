@@ -1,0 +1,18 @@
+// The page of a store that does not answer: ask again until it does, then show the page.
+
+const EVERY_MS = 2000;
+
+async function ask() {
+  try {
+    const answer = await fetch("/api/health", { cache: "no-store" });
+    if (answer.ok) {
+      location.reload();
+      return;
+    }
+  } catch {
+    // The studio itself is gone for the moment; it is asked again like the store.
+  }
+  setTimeout(ask, EVERY_MS);
+}
+
+setTimeout(ask, EVERY_MS);

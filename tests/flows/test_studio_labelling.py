@@ -1,0 +1,206 @@
+"""Labelling by keyboard, in a real browser, into a real bucket."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from flows.rows import DecisionRow
+from flows.studio.view import RETRACTED
+from flows.workspace import Workspace
+from tests.conftest import RunningStore
+from tests.flows.studio_data import Drawn, Wire, fill, make_project, serving, write_configuration
+from tests.waiting import until
+
+SAVED = re.compile("All decisions are saved")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real Chromium, one for this file."""
+    executable = os.environ.get("CRATEDIG_CHROMIUM", "/usr/bin/chromium")
+    if not Path(executable).exists():
+        pytest.skip(f"{executable} does not exist: set CRATEDIG_CHROMIUM")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """A served project; the studio reaches the store through a wire that can be cut."""
+
+    workspace: Workspace
+    drawings: list[Drawn]
+    wire: Wire
+    address: str
+    untouched: list[str]
+    """Labels about which nothing is decided yet."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Desk:
+    """The Label page of one label, in a browser; drawing 6 is shown, 7 and 5 follow."""
+
+    project: Project
+    label: str
+    page: Page
+
+    def decisions(self) -> list[DecisionRow]:
+        """Every decision about this label in the catalogue, oldest first."""
+        rows = self.project.workspace.catalog.decisions()
+        return [row for row in rows if row.label == self.label]
+
+    def answers(self) -> dict[int, str]:
+        """The answers that stand in the catalogue about this label, by the drawing's index."""
+        index_of = {drawn.sha256: index for index, drawn in enumerate(self.project.drawings)}
+        latest = {row.sha256: row for row in self.decisions()}
+        return {
+            index_of[sha256]: row.answer for sha256, row in latest.items() if row.note != RETRACTED
+        }
+
+    def expect_shown(self, index: int) -> None:
+        """Wait until that drawing is on the page."""
+        path = f"/pictures/{self.project.drawings[index].sha256}/thumbnail.jpg"
+        expect(self.page.locator("#small")).to_have_attribute("src", path)
+
+    def expect_saved(self, count: int) -> None:
+        """Wait until that many decisions bear a tick."""
+        expect(self.page.locator("#recent .state[data-state=saved]")).to_have_count(count)
+
+
+@pytest.fixture(scope="module")
+def project(
+    store_server: RunningStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Project]:
+    """A studio with many labels, so that every test has one that nobody has touched."""
+    root, bucket = tmp_path_factory.mktemp("project"), f"studio-{uuid4().hex[:12]}"
+    labels = [f"label-{number}" for number in range(20)]
+    workspace = make_project(root / "direct", store_server, bucket=bucket, labels=labels)
+    drawings = fill(workspace)
+    wire = Wire(store_server.endpoint)
+    write_configuration(root / "wired", wire.endpoint, store_server, bucket, labels)
+    with serving(root / "wired") as address:
+        yield Project(workspace, drawings, wire, address, labels)
+    wire.cut()
+
+
+@pytest.fixture
+def desk(browser: Browser, project: Project) -> Iterator[Desk]:
+    """Eleven undecided pictures of a fresh label, and a browser that has never been here."""
+    label = project.untouched.pop()
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(f"{project.address}/label?label={label}")
+    desk = Desk(project, label, page)
+    desk.expect_shown(6)
+    yield desk
+    context.close()
+    assert [said for said in complaints if "Failed to load resource" not in said] == []
+
+
+def test_a_tick_means_that_the_decision_is_in_the_catalogue(desk: Desk) -> None:
+    desk.page.keyboard.press("y")
+    desk.expect_saved(1)
+    assert desk.answers() == {6: "yes"}
+
+
+def test_y_n_and_u_answer_and_lead_to_the_next_most_uncertain_picture(desk: Desk) -> None:
+    desk.page.keyboard.press("y")
+    desk.expect_shown(7)
+    desk.page.keyboard.press("n")
+    desk.expect_shown(5)
+    desk.page.keyboard.press("u")
+    desk.expect_saved(3)
+    assert desk.answers() == {6: "yes", 7: "no", 5: "unsure"}
+
+
+def test_the_arrow_skips_without_deciding(desk: Desk) -> None:
+    desk.page.keyboard.press("ArrowRight")
+    desk.expect_shown(7)
+    desk.page.keyboard.press("y")
+    desk.expect_saved(1)
+    assert desk.answers() == {7: "yes"}
+
+
+def test_undo_of_a_first_answer_leaves_the_picture_undecided_and_shows_it_again(
+    desk: Desk,
+) -> None:
+    desk.page.keyboard.press("y")
+    desk.expect_saved(1)
+    desk.page.keyboard.press("z")
+    desk.expect_shown(6)
+    until(lambda: desk.answers() == {})
+    assert len(desk.decisions()) == 2  # nothing was taken out of the table
+
+
+def test_undo_of_a_changed_answer_restores_the_one_before(desk: Desk) -> None:
+    for key in ("y", "ArrowLeft", "n"):
+        desk.page.keyboard.press(key)
+    desk.expect_saved(2)
+    desk.page.keyboard.press("z")
+    until(lambda: desk.answers() == {6: "yes"})
+
+
+def test_while_the_store_is_down_the_page_says_so_keeps_the_decisions_and_sends_them_later(
+    desk: Desk,
+) -> None:
+    desk.project.wire.cut()
+    for key in ("y", "n"):
+        desk.page.keyboard.press(key)
+    saving = desk.page.locator("#saving")
+    expect(saving).to_have_attribute("data-state", "failing", timeout=60_000)
+    expect(saving).to_contain_text("2 decisions kept in this browser")
+    assert desk.answers() == {}
+    desk.project.wire.mend()
+    expect(saving).to_have_text(SAVED, timeout=60_000)
+    assert desk.answers() == {6: "yes", 7: "no"}
+
+
+def test_a_decision_that_could_not_be_sent_survives_a_reload(desk: Desk) -> None:
+    desk.project.wire.cut()
+    desk.page.keyboard.press("y")
+    saving = desk.page.locator("#saving")
+    expect(saving).to_have_attribute("data-state", "failing", timeout=60_000)
+    desk.page.reload()  # the store is down: this shows the page that says so, and waits
+    expect(desk.page.locator("#said")).to_contain_text(desk.project.wire.endpoint)
+    desk.project.wire.mend()
+    expect(desk.page.locator("#saving")).to_have_text(SAVED, timeout=60_000)
+    until(lambda: desk.answers() == {6: "yes"})
+
+
+def test_a_picture_can_be_decided_on_its_own_page(desk: Desk) -> None:
+    desk.page.goto(f"{desk.project.address}/images/{desk.project.drawings[3].sha256}")
+    group = desk.page.get_by_role("group", name=desk.label, exact=True)
+    group.get_by_role("button", name="no", exact=True).click()
+    until(lambda: desk.answers() == {3: "no"})
+
+
+def test_the_question_mark_shows_the_keys_and_keys_do_not_decide_behind_it(desk: Desk) -> None:
+    desk.page.keyboard.press("?")
+    expect(desk.page.get_by_role("dialog")).to_contain_text("undo the last decision")
+    desk.page.keyboard.press("y")
+    desk.page.keyboard.press("?")
+    expect(desk.page.get_by_role("dialog")).to_be_hidden()
+    desk.expect_shown(6)
+
+
+def test_arrow_keys_move_over_the_grid_and_enter_opens(desk: Desk) -> None:
+    desk.page.goto(f"{desk.project.address}/images")
+    desk.page.keyboard.press("ArrowRight")
+    desk.page.keyboard.press("ArrowRight")
+    desk.page.keyboard.press("Enter")
+    expect(desk.page).to_have_url(
+        f"{desk.project.address}/images/{desk.project.drawings[9].sha256}"
+    )
