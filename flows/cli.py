@@ -1,0 +1,251 @@
+"""The commands. Results go to stdout, progress to stderr; exit codes are 0, 1 (failed), 2 (usage).
+
+Each command imports what it needs when it runs: `cratedig --help` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from pydantic import TypeAdapter
+
+from crawler.rejections import CrawlerError
+from flows.errors import CratedigError, Permanent
+from flows.progress import progress_bar
+from infra.state import StackError
+from model.errors import ModelError
+
+app = App(
+    name="cratedig",
+    help="From web pages and image archives to a trained, honestly measured image classifier.",
+    version_flags=["--version"],
+)
+
+ProjectDir = Annotated[
+    Path, Parameter(name="--project", help="The folder that holds project.toml.")
+]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON.")]
+RunId = Annotated[
+    str | None,
+    Parameter(name="--run-id", help="Carry on, or look up, the run of this id."),
+]
+
+HERE = Path()
+
+
+@app.command
+def init(folder: Path = HERE) -> None:
+    """Write a commented example project.toml into FOLDER."""
+    from flows.project import EXAMPLE_PROJECT
+
+    path = folder / "project.toml"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(EXAMPLE_PROJECT)
+    except FileExistsError as error:
+        raise Permanent(f"{path} exists already; it was left as it is") from error
+    print(f"wrote {path}; edit its labels and sources, then run `cratedig up`")
+
+
+@app.command
+def up(*, project: ProjectDir = HERE) -> None:
+    """Start the local stack: object store, Prefect server, worker and studio, on loopback."""
+    from flows.project import Project
+    from infra.local import LocalStack
+
+    Project.load(project)
+    stack = LocalStack(project.resolve())
+    for name, address in stack.up(on_progress=_say).items():
+        print(f"{name:<10}{address}")
+
+
+@app.command
+def down(*, project: ProjectDir = HERE) -> None:
+    """Stop the local stack; what it stores stays."""
+    from infra.local import LocalStack
+
+    LocalStack(project.resolve()).down()
+    print("stopped")
+
+
+@app.command
+def status(*, project: ProjectDir = HERE, json: Json = False) -> int:
+    """Say how each part of the local stack is; 1 when one has crashed."""
+    from infra.local import LocalStack, PartStatus
+
+    parts = LocalStack(project.resolve()).status()
+    if json:
+        print(TypeAdapter(list[PartStatus]).dump_json(parts, indent=2).decode())
+    else:
+        for part in parts:
+            print(f"{part.name:<10}{part.state:<10}{part.address or '':<32}{part.log}")
+    return int(any(part.state == "crashed" for part in parts))
+
+
+@app.command
+def doctor(*, project: ProjectDir = HERE) -> int:
+    """Check what cratedig needs here, and say what to do about what is missing."""
+    from infra.doctor import examine
+
+    findings = examine(project.resolve())
+    for finding in findings:
+        print(f"{'ok ' if finding.ok else 'NO '} {finding.name}: {finding.said}")
+        if not finding.ok:
+            print(f"      {finding.advice}")
+    return int(not all(finding.ok for finding in findings))
+
+
+@app.command
+def crawl(
+    *sources: str, project: ProjectDir = HERE, run_id: RunId = None, json: Json = False
+) -> None:
+    """Collect the named SOURCES of project.toml, or all of them.
+
+    A crawl that was interrupted is carried on where it stopped.
+    """
+    from flows.collect import collect
+    from flows.workspace import open_workspace
+
+    workspace = open_workspace(project.resolve())
+    for source in sources or [each.name for each in workspace.project.sources]:
+        result, repeated = collect(workspace, source, run_id=run_id, watch=progress_bar)
+        _print_result(result, json, repeated)
+
+
+@app.command(name="import")
+def import_(path: Path, /, *, project: ProjectDir = HERE, json: Json = False) -> None:
+    """Take the pictures in PATH (a folder, tar or zip) into the dataset."""
+    from flows.collect import import_archive
+    from flows.workspace import open_workspace
+
+    if not path.exists():
+        raise Permanent(f"{path} does not exist")
+    workspace = open_workspace(project.resolve())
+    result, repeated = import_archive(workspace, path, watch=progress_bar)
+    _print_result(result, json, repeated)
+
+
+@app.command
+def label(*, project: ProjectDir = HERE, run_id: RunId = None, json: Json = False) -> None:
+    """Embed what is new with CLIP, and pre-label it with the project's prompts."""
+    from flows.prelabel import prelabel
+    from flows.workspace import open_workspace
+
+    workspace = open_workspace(project.resolve())
+    result, repeated = prelabel(workspace, run_id=run_id, watch=progress_bar)
+    _print_result(result, json, repeated)
+
+
+@app.command
+def review(
+    *,
+    apply: Annotated[
+        Path | None, Parameter(help="A CSV of decisions with the columns image, label, answer.")
+    ] = None,
+    who: Annotated[str, Parameter(help="Who decided.")] = "cli",
+    project: ProjectDir = HERE,
+    json: Json = False,
+) -> None:
+    """Say what waits for review and where, or apply decisions from a CSV file."""
+    from flows.review import apply_decisions, read_decisions, waiting
+    from flows.workspace import open_workspace
+
+    workspace = open_workspace(project.resolve())
+    if apply is not None:
+        if not apply.exists():
+            raise Permanent(f"{apply} does not exist")
+        _print_result(apply_decisions(workspace, read_decisions(apply), who=who), json)
+        return
+    counts = waiting(workspace)
+    for name, count in counts.items():
+        print(f"{name:<24}{count} pictures wait for a decision")
+    if workspace.settings.studio_url:
+        print(f"review them at {workspace.settings.studio_url}")
+
+
+@app.command
+def train(*, project: ProjectDir = HERE, json: Json = False) -> None:
+    """Train the classifier on the decisions so far; promote it if it is better."""
+    from flows.train import report_text
+    from flows.train import train as run
+    from flows.workspace import open_workspace
+
+    result = run(open_workspace(project.resolve()), watch=progress_bar)
+    if not json:
+        print(report_text(result.card))
+    _print_result(result, json)
+
+
+@app.command
+def predict(*, project: ProjectDir = HERE, json: Json = False) -> None:
+    """Label with the model in production what it has not labelled yet."""
+    from flows.predict import predict as run
+    from flows.workspace import open_workspace
+
+    _print_result(run(open_workspace(project.resolve()), watch=progress_bar), json)
+
+
+@app.command
+def export(path: Path, /, *, project: ProjectDir = HERE, json: Json = False) -> None:
+    """Write the dataset with its labels and scores to PATH (.csv or .parquet)."""
+    from flows.export import export as run
+    from flows.workspace import open_workspace
+
+    _print_result(run(open_workspace(project.resolve()), path), json)
+
+
+@app.command
+def demo(
+    *,
+    photos: Annotated[
+        Path | None, Parameter(help="A folder of images/ and labels.csv, instead of drawings.")
+    ] = None,
+    clip: Annotated[
+        Path | None, Parameter(help="A CLIP checkpoint folder, instead of the demo's own.")
+    ] = None,
+    stop: Annotated[
+        bool, Parameter(negative="", help="Stop the demo's local stack instead.")
+    ] = False,
+) -> None:
+    """Run the whole line on a small site on this machine, and leave everything to look at."""
+    from flows.demo import demo_root, run_demo
+    from infra.local import LocalStack
+
+    if stop:
+        LocalStack(demo_root(HERE.resolve(), photos, clip)).down()
+        print("stopped")
+        return
+    run_demo(HERE.resolve(), photos=photos, clip=clip)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _print_result(result: object, as_json: bool, repeated: bool = False) -> None:
+    """Print the line with which a stage ends, or the whole result as JSON."""
+    if as_json:
+        print(TypeAdapter(type(result)).dump_json(result, indent=2).decode())
+        return
+    print(result)
+    if repeated:
+        _say("this run had been done before; nothing was done twice")
+
+
+def main() -> None:
+    """Run the command line; every expected error is one sentence on stderr."""
+    try:
+        code = app(exit_on_error=False, print_error=True)
+    except CycloptsError:
+        sys.exit(2)
+    except (CratedigError, CrawlerError, ModelError, StackError) as error:
+        print(f"cratedig: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("cratedig: interrupted; run it again to carry on", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,54 @@
+"""What a run did, written once when a stage ends: `runs/<run>/<stage>.json` in the bucket.
+
+A run id is an idempotency key. A stage that is asked for again under the id of a run in which it
+has ended gives the recorded result and does nothing; one that was killed before its end has no
+record, and is carried to its end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from pydantic import TypeAdapter
+
+from flows.errors import Permanent
+from flows.objects import ObjectStore
+
+R = TypeVar("R")
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def new_run_id() -> str:
+    """Return an id for a run that starts now; ids sort by time."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+
+
+def check_run_id(run_id: str) -> None:
+    """Refuse an id that could not be part of an object's key."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise Permanent(
+            f"run id {run_id!r} is not usable: take letters, digits, '.', '_' and '-', 100 at most"
+        )
+
+
+def once(
+    store: ObjectStore, run_id: str, stage: str, kind: type[R], work: Callable[[], R]
+) -> tuple[R, bool]:
+    """Return the result of `stage` in run `run_id`, and whether it had been done before.
+
+    `kind` is the dataclass of the result. When two processes do the same stage at once, both
+    results are equally true, and the one whose record was first is what both return.
+    """
+    check_run_id(run_id)
+    adapter = TypeAdapter(kind)
+    key = f"runs/{run_id}/{stage}.json"
+    if store.head(key) is not None:
+        return adapter.validate_json(store.get(key)), True
+    result = work()
+    if store.put_once(key, adapter.dump_json(result, indent=2)):
+        return result, False
+    return adapter.validate_json(store.get(key)), False

@@ -1,0 +1,221 @@
+"""The Prefect flows: thin wrappers on the plain functions, so that runs can be seen and scheduled.
+
+They stand together, and apart from the functions, because importing Prefect takes seconds that a
+command on one machine need not pay. Each flow works on the project that CRATEDIG_PROJECT names, or
+on the current folder. Its run id is Prefect's, so a retry carries the run on.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, cast
+from uuid import UUID
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import flow_run
+from prefect.tasks import Task, exponential_backoff
+from pydantic import Field
+
+from flows import collect as collecting
+from flows import predict as predicting
+from flows import prelabel as prelabelling
+from flows import train as training
+from flows.collect import CollectResult
+from flows.encoders import EncoderSource
+from flows.errors import Transient
+from flows.predict import PredictResult
+from flows.prelabel import PrelabelResult
+from flows.progress import Progress, Watch
+from flows.settings import project_root
+from flows.train import TrainResult
+from flows.workspace import Workspace, open_workspace
+
+PROGRESS_EVERY_S = 2.0
+"""An update of the progress artifact is a request to the server: not more often than this."""
+
+
+def _is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Retry only what a rerun can mend."""
+    result = state.result(raise_on_failure=False)
+    return isinstance(result, Transient)
+
+
+RETRIES: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=5),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": _is_transient,
+    # The inputs are open connections; what was done is remembered in the bucket.
+    "cache_policy": NO_CACHE,
+}
+
+RunId = Annotated[
+    str | None,
+    Field(description="Carry on or repeat the run of this id; empty: this flow run's own id."),
+]
+
+
+@flow(name="collect", flow_run_name="collect-{source}")
+def collect_flow(
+    source: Annotated[str, Field(description="The name of a [[sources]] entry in project.toml.")],
+    run_id: RunId = None,
+) -> CollectResult:
+    """Crawl one source, fetch its pictures, store what is new, and drop duplicates."""
+    workspace = open_workspace(project_root())
+    result = collect_task(workspace, source, run_id or _own_id())
+    outcomes = {"kept": result.kept, "duplicate": result.duplicates, **result.rejected}
+    create_table_artifact(
+        [{"outcome": outcome, "links": count} for outcome, count in outcomes.items()],
+        key=f"collect-{source}",
+        description=f"What became of the {result.links} links of {source}: {result}",
+    )
+    return result
+
+
+@task(task_run_name="collect-{source}", **RETRIES)
+def collect_task(workspace: Workspace, source: str, run_id: str) -> CollectResult:
+    """Collect the links of one source."""
+    result, repeated = collecting.collect(
+        workspace, source, run_id=run_id, watch=_watch_by_artifact("collect")
+    )
+    _log(result, repeated)
+    return result
+
+
+@flow(name="prelabel")
+def prelabel_flow(run_id: RunId = None) -> PrelabelResult:
+    """Embed what is new with the project's encoder, and score it against the prompts."""
+    workspace = open_workspace(project_root())
+    source = EncoderSource(workspace)
+    for number, shard in enumerate(prelabelling.plan_embedding(workspace, source.id())):
+        embed_task(workspace, source, shard, number)
+    result = score_task(workspace, run_id or _own_id())
+    create_table_artifact(
+        [{"label": label, "suggested": count} for label, count in result.suggested.items()],
+        key="prelabels",
+        description=f"Pictures that score 0.5 or more: {result}",
+    )
+    return result
+
+
+@task(task_run_name="embed-{number}", **RETRIES)
+def embed_task(workspace: Workspace, source: EncoderSource, shard: list[str], number: int) -> int:
+    """Embed one shard of pictures."""
+    with _watch_by_artifact("embed")(f"shard {number}") as progress:
+        return prelabelling.embed_shard(workspace, source.load(), shard, progress=progress)
+
+
+@task(**RETRIES)
+def score_task(workspace: Workspace, run_id: str) -> PrelabelResult:
+    """Score every embedded picture on every label."""
+    result, repeated = prelabelling.prelabel(workspace, run_id=run_id)
+    _log(result, repeated)
+    return result
+
+
+@flow(name="train")
+def train_flow() -> TrainResult:
+    """Train on the decisions so far, judge the model, and promote it if it is better."""
+    result = train_task(open_workspace(project_root()))
+    create_table_artifact(
+        training.report_rows(result.card),
+        key="model-report",
+        description=f"Model {result.version}, on pictures that it was not fitted on.",
+    )
+    create_markdown_artifact(training.report_markdown(result), key="model-verdict")
+    return result
+
+
+@task(**RETRIES)
+def train_task(workspace: Workspace) -> TrainResult:
+    """Train, judge and promote."""
+    result = training.train(workspace, watch=_watch_by_artifact("train"))
+    _log(result, not result.trained)
+    return result
+
+
+@flow(name="predict")
+def predict_flow() -> PredictResult:
+    """Label with the production model what it has not labelled yet, and publish it."""
+    result = predict_task(open_workspace(project_root()))
+    create_table_artifact(
+        [{"label": label, "pictures": count} for label, count in result.answers.items()],
+        key="predictions",
+        description=f"Labelled by {result.version}: {result}",
+    )
+    return result
+
+
+@task(**RETRIES)
+def predict_task(workspace: Workspace) -> PredictResult:
+    """Embed, label and publish."""
+    result = predicting.predict(workspace, watch=_watch_by_artifact("predict"))
+    _log(result, result.predicted == 0)
+    return result
+
+
+def _own_id() -> str:
+    return str(flow_run.id)
+
+
+def _log(result: object, repeated: bool) -> None:
+    said = f"{result}; this had been done before, nothing was done twice" if repeated else result
+    get_run_logger().info("%s", said)
+
+
+def _watch_by_artifact(stage: str) -> Watch:
+    """Return what keeps one progress artifact a step up to date.
+
+    A thread of its own sends the updates, so that a slow server never slows the work.
+    """
+
+    @contextmanager
+    def watch(title: str) -> Iterator[Progress]:
+        # Outside an event loop Prefect answers at once, with no coroutine to await.
+        made = create_progress_artifact(0.0, key=f"{stage}-progress", description=title)
+        artifact = cast("UUID", made)
+        started = time.monotonic()
+        ended = threading.Event()
+        latest: tuple[int, int | None] = (0, None)
+
+        def update(done: int, total: int | None) -> None:
+            nonlocal latest
+            latest = (done, total)
+
+        def send() -> None:
+            done, total = latest
+            rate = done / max(time.monotonic() - started, 1e-9)
+            left = f", {(total - done) / rate:.0f} s left" if total and done else ""
+            update_progress_artifact(
+                artifact,
+                100 * done / total if total else 0.0,
+                description=f"{title}: {done} of {total or 'unknown'}, {rate:.1f}/s{left}",
+            )
+
+        def send_until_ended() -> None:
+            while not ended.wait(PROGRESS_EVERY_S):
+                send()
+            send()
+
+        # The copied context carries which server this run talks to.
+        sender = threading.Thread(target=contextvars.copy_context().run, args=(send_until_ended,))
+        sender.start()
+        try:
+            yield update
+        finally:
+            ended.set()
+            sender.join()
+
+    return watch

@@ -1,0 +1,237 @@
+"""Train on what people have decided, judge it honestly, and promote it when it is better."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import defaultdict
+
+import numpy as np
+
+from flows.encoders import EncoderSource
+from flows.errors import Permanent
+from flows.progress import Watch, unwatched
+from flows.registry import Registry
+from flows.workspace import Workspace
+from model.checkpoint import ModelCard, TrainedModel
+from model.data import Example, Snapshot, kin_groups
+from model.metrics import Interval, paired_difference
+from model.train import train as train_model
+
+LOWER_BOUND = -0.01
+"""A challenger's macro F1 may be this much lower at the pessimistic end of the interval."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a challenger went into production, and why."""
+
+    promoted: bool
+    champion: str | None
+    difference: Interval | None
+    """Macro F1 of challenger minus champion, on the same pictures, neither fitted on them."""
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a training run made."""
+
+    version: str
+    snapshot_id: str
+    trained: bool
+    """False when this very model had been trained before: same pictures, answers and settings."""
+    card: ModelCard
+    verdict: Verdict
+    seconds: float
+
+    def __str__(self) -> str:
+        """Return the line with which the stage ends."""
+        macro = self.card.evaluation.macro_f1
+        made = "trained" if self.trained else "had already trained"
+        state = "in production" if self.verdict.promoted else "not promoted"
+        return (
+            f"{made} {self.version} macro F1 {macro.value:.2f} [{macro.low:.2f}, {macro.high:.2f}] "
+            f"{state}: {self.verdict.reason} in {self.seconds:.0f} s"
+        )
+
+
+def make_snapshot(workspace: Workspace, encoder_id: str) -> Snapshot:
+    """Freeze what may be trained on now: permitted, distinct pictures and their latest answers.
+
+    An answer given to a duplicate counts for the picture that is kept; of several answers the
+    latest holds. `unsure` leaves the label unreviewed.
+    """
+    catalog = workspace.catalog
+    names = workspace.project.taxonomy().names
+    kept_of = catalog.duplicates()
+    latest: dict[tuple[str, str], tuple[object, str]] = {}
+    for (sha256, label), decision in catalog.latest_decisions().items():
+        subject = (kept_of.get(sha256, sha256), label)
+        stamped = (decision.at, decision.answer)
+        latest[subject] = max(latest.get(subject, stamped), stamped)
+    answers: dict[str, dict[str, bool]] = defaultdict(dict)
+    for (sha256, label), (_, answer) in latest.items():
+        if label in names and answer != "unsure":
+            answers[sha256][label] = answer == "yes"
+
+    permitted = catalog.permitted()
+    sha256s, embeddings_ND = catalog.embeddings(encoder_id, sorted(answers.keys() & permitted))
+    groups = kin_groups(sha256s, embeddings_ND, kept_of)
+    return Snapshot(
+        labels=names,
+        examples=tuple(
+            Example(sha256=sha256, group=groups[sha256], answers=answers[sha256])
+            for sha256 in sha256s
+        ),
+        encoder_id=encoder_id,
+        table_versions=catalog.versions(),
+        seed=workspace.project.train.seed,
+    )
+
+
+def train(
+    workspace: Workspace,
+    *,
+    watch: Watch = unwatched,
+) -> TrainResult:
+    """Make a snapshot, train on it, publish the model, and promote it if it deserves it.
+
+    Raises TooFewExamples, naming the label, when there is too little to learn from.
+    """
+    started = time.monotonic()
+    source = EncoderSource(workspace)
+    snapshot = make_snapshot(workspace, source.id())
+    if not snapshot.examples:
+        raise Permanent(
+            "no picture has both an embedding and a decision: run `cratedig label`, then review "
+            "some in the studio (`cratedig up`)"
+        )
+    workspace.store.put_once(f"snapshots/{snapshot.id}.json", snapshot.to_json().encode())
+
+    sha256s = [example.sha256 for example in snapshot.examples]
+    _, embeddings_ND = workspace.catalog.embeddings(snapshot.encoder_id, sha256s)
+    prompts = source.prompts(workspace.project.taxonomy())
+    with watch("train") as progress:
+        model = train_model(
+            snapshot,
+            embeddings_ND,
+            config=workspace.project.train_config(),
+            text_LD=prompts.positive_LD,
+            on_progress=progress,
+        )
+    registry = Registry(workspace.store, workspace.project.name)
+    new = not registry.has(model.card.version)
+    if new:
+        registry.publish(model)
+    verdict = promote_if_better(registry, model, snapshot)
+    return TrainResult(
+        version=model.card.version,
+        snapshot_id=snapshot.id,
+        trained=new,
+        card=model.card,
+        verdict=verdict,
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+def promote_if_better(registry: Registry, model: TrainedModel, snapshot: Snapshot) -> Verdict:
+    """Put the model into production if it beats what is there, on pictures neither was fitted on.
+
+    Both are judged by their out-of-fold scores on the pictures that both have, against the answers
+    as they are now, each with its own thresholds.
+    """
+    version, champion = model.card.version, registry.production()
+    if champion == version:
+        return Verdict(
+            promoted=True, champion=champion, difference=None, reason="it is the champion already"
+        )
+    if champion is None:
+        reason = "it is the first model"
+        registry.promote(version, instead_of=None, reason=reason)
+        return Verdict(promoted=True, champion=None, difference=None, reason=reason)
+    difference = compare(model, registry.load(champion), snapshot)
+    if difference is None:
+        reason = f"it has no picture or label in common with {champion}, so nothing is shown"
+        return Verdict(promoted=False, champion=champion, difference=None, reason=reason)
+    better = difference.low > LOWER_BOUND and difference.value > 0
+    reason = (
+        f"macro F1 {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] "
+        f"against {champion}"
+    )
+    if better:
+        registry.promote(version, instead_of=champion, reason=reason)
+    return Verdict(promoted=better, champion=champion, difference=difference, reason=reason)
+
+
+def compare(
+    challenger: TrainedModel, champion: TrainedModel, snapshot: Snapshot
+) -> Interval | None:
+    """Return the challenger's macro F1 less the champion's; None when they share no picture or label.
+
+    On the labels and pictures that both were trained on, by out-of-fold scores alone.
+    """
+    shared_labels = [name for name in challenger.head.labels if name in champion.head.labels]
+    row_in_champion = {sha256: row for row, sha256 in enumerate(champion.sha256s)}
+    rows = [row for row, sha256 in enumerate(challenger.sha256s) if sha256 in row_in_champion]
+    if not rows or not shared_labels:
+        return None
+    their_rows = [row_in_champion[challenger.sha256s[row]] for row in rows]
+    own = np.ix_(rows, [challenger.head.labels.index(name) for name in shared_labels])
+    theirs = np.ix_(their_rows, [champion.head.labels.index(name) for name in shared_labels])
+    asked = np.ix_(rows, [snapshot.labels.index(name) for name in shared_labels])
+    groups = [snapshot.groups[row] for row in rows]
+    return paired_difference(
+        challenger.out_of_fold_NL[own],
+        champion.out_of_fold_NL[theirs],
+        snapshot.targets_NL()[asked],
+        challenger_thresholds=challenger.out_of_fold_thresholds_NL[own],
+        champion_thresholds=champion.out_of_fold_thresholds_NL[theirs],
+        groups=groups,
+        seed=snapshot.seed,
+    )
+
+
+def report_rows(card: ModelCard) -> list[dict[str, str]]:
+    """Return the table of a model: a row a label, then the mean."""
+    rows = [
+        {
+            "label": label.label,
+            "yes": str(label.positives),
+            "no": str(label.negatives),
+            "threshold": f"{label.threshold:.2f}",
+            "precision": str(label.precision),
+            "recall": str(label.recall),
+            "F1": str(label.f1),
+            "average precision": str(label.average_precision),
+        }
+        for label in card.evaluation.labels
+    ]
+    return [*rows, {"label": "macro F1", "F1": str(card.evaluation.macro_f1)}]
+
+
+def report_text(card: ModelCard) -> str:
+    """Return the table of a model for a terminal."""
+    rows = report_rows(card)
+    columns = list(rows[0])
+    lines = [dict(zip(columns, columns, strict=True)), *rows]
+    width = {column: max(len(line.get(column, "")) for line in lines) for column in columns}
+    said = [
+        "  ".join(line.get(column, "").ljust(width[column]) for column in columns).rstrip()
+        for line in lines
+    ]
+    return "\n".join([*said, *(f"note: {warning}" for warning in card.warnings)])
+
+
+def report_markdown(result: TrainResult) -> str:
+    """Return the verdict on a training run for Prefect's page of it."""
+    card = result.card
+    rows = report_rows(card)
+    columns = list(rows[0])
+    table = [
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+        *(f"| {' | '.join(row.get(column, '') for column in columns)} |" for row in rows),
+    ]
+    notes = [f"- {warning}" for warning in card.warnings]
+    return "\n".join([f"**{result}**", "", *table, "", *notes])
