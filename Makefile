@@ -12,7 +12,7 @@
 
 PHOTOS ?=
 CLIP ?=
-PYTEST = .venv/bin/pytest -n 2 --dist worksteal
+PYTEST = .venv/bin/pytest -n 2 --dist loadgroup
 SET_UP = .venv/.set-up
 WHEEL = build/wheel
 
@@ -45,7 +45,7 @@ test-fast: $(SET_UP)
 
 coverage: $(SET_UP)
 	.venv/bin/coverage erase
-	.venv/bin/coverage run -m pytest -n 2 --dist worksteal
+	.venv/bin/coverage run -m pytest -n 2 --dist loadgroup
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
 

@@ -26,6 +26,7 @@ from flows.collect import CollectResult
 from flows.errors import Permanent
 from flows.predictions import predicted, published
 from flows.project import Project
+from flows.records import is_done
 from flows.review import Answered, apply_decisions
 from flows.rows import Answer
 from flows.train import TrainResult, report_text
@@ -87,6 +88,9 @@ allow_private = true
 [limits]
 delay_s = 0.0  # nobody else is on this site
 
+[prelabel]
+schedule = "0 3 * * *"
+
 [train]
 schedule = "0 4 * * *"
 
@@ -118,17 +122,20 @@ def run_demo(here: Path, *, photos: Path | None = None, clip: Path | None = None
         # Prefect reads its address when it is imported, and the flows find the project by this.
         os.environ["PREFECT_API_URL"] = addresses["prefect"].rstrip("/") + "/api"
         os.environ["CRATEDIG_PROJECT"] = str(root)
-        os.environ.setdefault("PREFECT_LOGGING_TO_CONSOLE", "false")
+        # The demo tells its own story on stderr; Prefect's is in its pages.
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
         from flows import runs
 
     workspace = open_workspace(root)
     truth = _truth(root, site)
 
     with narrator.step("collect", "Crawl the shop, fetch, reject, drop duplicates"):
+        narrator.recall(workspace, "collect-shop")
         collected = runs.collect_flow("shop", run_id=RUN_ID)
         narrator.say(str(collected))
 
     with narrator.step("prelabel", "Embed with CLIP and pre-label"):
+        narrator.recall(workspace, "prelabel")
         prelabelled = runs.prelabel_flow(run_id=RUN_ID)
         narrator.say(str(prelabelled))
 
@@ -142,6 +149,7 @@ def run_demo(here: Path, *, photos: Path | None = None, clip: Path | None = None
         narrator.say(str(trained))
 
     with narrator.step("arrivals", "New pictures arrive: crawl them"):
+        narrator.recall(workspace, "collect-arrivals")
         arrived = runs.collect_flow("arrivals", run_id=RUN_ID)
         narrator.say(str(arrived))
 
@@ -328,7 +336,7 @@ def _result(
         "unseen": dataclasses.asdict(unseen),
         "predictions": predictions,
         "seconds": narrator.seconds,
-        "addresses": dict(addresses),
+        "addresses": {**addresses, "bucket": workspace.store.uri("")},
     }
 
 
@@ -420,7 +428,7 @@ macro F1 on {len(result["predictions"])} pictures that came later      {_interva
 
 studio   {addresses["studio"]}
 Prefect  {addresses["prefect"]}
-bucket   s3://{addresses["bucket"]} at {addresses["store"]} (keys: {root}/.cratedig/local.env)
+bucket   {addresses["bucket"]} at {addresses["store"]} (keys: {root}/.cratedig/local.env)
 result   {root}/result.json
 stop it  cratedig demo --stop
 """
@@ -452,6 +460,11 @@ class _Narrator:
         self.say(f"{took} s")
         self.seconds.setdefault(name, took)
         _write_json(self._path, self.seconds)
+
+    def recall(self, workspace: Workspace, stage: str) -> None:
+        """Say so when the run has done this stage before: it will only give its result again."""
+        if is_done(workspace.store, RUN_ID, stage):
+            self.say("done before; nothing is done twice")
 
     def say(self, text: str) -> None:
         """Print one line below the step's title."""

@@ -137,23 +137,27 @@ def prelabel(
     workspace: Workspace,
     *,
     run_id: str | None = None,
+    embedded: int = 0,
     watch: Watch = unwatched,
 ) -> tuple[PrelabelResult, bool]:
-    """Embed and score; return the result, and whether this run had been done before."""
+    """Embed and score; return the result, and whether this run had been done before.
+
+    `embedded` is how many pictures the same run has embedded already, as tasks of its own.
+    """
     run_id = run_id or new_run_id()
 
     def work() -> PrelabelResult:
         started = time.monotonic()
         source = EncoderSource(workspace)
         with watch("embed") as progress:
-            embedded = embed(workspace, source, progress=progress)
+            newly = embed(workspace, source, progress=progress)
         suggested = score_prelabels(workspace, source)
         scored = workspace.catalog.embedding_count(source.id())
         return PrelabelResult(
             run_id=run_id,
             encoder_id=source.id(),
             taxonomy_id=workspace.project.taxonomy().id,
-            embedded=embedded,
+            embedded=embedded + newly,
             scored=scored,
             suggested=suggested,
             seconds=round(time.monotonic() - started, 2),

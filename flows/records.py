@@ -35,6 +35,11 @@ def check_run_id(run_id: str) -> None:
         )
 
 
+def is_done(store: ObjectStore, run_id: str, stage: str) -> bool:
+    """Say whether `stage` has ended in run `run_id`."""
+    return store.head(_key(run_id, stage)) is not None
+
+
 def once(
     store: ObjectStore, run_id: str, stage: str, kind: type[R], work: Callable[[], R]
 ) -> tuple[R, bool]:
@@ -45,10 +50,14 @@ def once(
     """
     check_run_id(run_id)
     adapter = TypeAdapter(kind)
-    key = f"runs/{run_id}/{stage}.json"
-    if store.head(key) is not None:
+    key = _key(run_id, stage)
+    if is_done(store, run_id, stage):
         return adapter.validate_json(store.get(key)), True
     result = work()
     if store.put_once(key, adapter.dump_json(result, indent=2)):
         return result, False
     return adapter.validate_json(store.get(key)), False
+
+
+def _key(run_id: str, stage: str) -> str:
+    return f"runs/{run_id}/{stage}.json"

@@ -37,7 +37,7 @@ from flows.encoders import EncoderSource
 from flows.errors import Transient
 from flows.predict import PredictResult
 from flows.prelabel import PrelabelResult
-from flows.progress import Progress, Watch
+from flows.progress import Progress, Watch, progress_bar
 from flows.settings import project_root
 from flows.train import TrainResult
 from flows.workspace import Workspace, open_workspace
@@ -99,9 +99,11 @@ def prelabel_flow(run_id: RunId = None) -> PrelabelResult:
     """Embed what is new with the project's encoder, and score it against the prompts."""
     workspace = open_workspace(project_root())
     source = EncoderSource(workspace)
-    for number, shard in enumerate(prelabelling.plan_embedding(workspace, source.id())):
+    embedded = sum(
         embed_task(workspace, source, shard, number)
-    result = score_task(workspace, run_id or _own_id())
+        for number, shard in enumerate(prelabelling.plan_embedding(workspace, source.id()))
+    )
+    result = score_task(workspace, run_id or _own_id(), embedded)
     create_table_artifact(
         [{"label": label, "suggested": count} for label, count in result.suggested.items()],
         key="prelabels",
@@ -117,10 +119,10 @@ def embed_task(workspace: Workspace, source: EncoderSource, shard: list[str], nu
         return prelabelling.embed_shard(workspace, source.load(), shard, progress=progress)
 
 
-@task(**RETRIES)
-def score_task(workspace: Workspace, run_id: str) -> PrelabelResult:
-    """Score every embedded picture on every label."""
-    result, repeated = prelabelling.prelabel(workspace, run_id=run_id)
+@task(task_run_name="score", **RETRIES)
+def score_task(workspace: Workspace, run_id: str, embedded: int) -> PrelabelResult:
+    """Score every embedded picture on every label; `embedded` is what the run's tasks embedded."""
+    result, repeated = prelabelling.prelabel(workspace, run_id=run_id, embedded=embedded)
     _log(result, repeated)
     return result
 
@@ -138,7 +140,7 @@ def train_flow() -> TrainResult:
     return result
 
 
-@task(**RETRIES)
+@task(task_run_name="train", **RETRIES)
 def train_task(workspace: Workspace) -> TrainResult:
     """Train, judge and promote."""
     result = training.train(workspace, watch=_watch_by_artifact("train"))
@@ -158,7 +160,7 @@ def predict_flow() -> PredictResult:
     return result
 
 
-@task(**RETRIES)
+@task(task_run_name="predict", **RETRIES)
 def predict_task(workspace: Workspace) -> PredictResult:
     """Embed, label and publish."""
     result = predicting.predict(workspace, watch=_watch_by_artifact("predict"))
@@ -176,7 +178,7 @@ def _log(result: object, repeated: bool) -> None:
 
 
 def _watch_by_artifact(stage: str) -> Watch:
-    """Return what keeps one progress artifact a step up to date.
+    """Return what keeps one progress artifact a step up to date, and shows it on stderr.
 
     A thread of its own sends the updates, so that a slow server never slows the work.
     """
@@ -193,6 +195,7 @@ def _watch_by_artifact(stage: str) -> Watch:
         def update(done: int, total: int | None) -> None:
             nonlocal latest
             latest = (done, total)
+            show(done, total)
 
         def send() -> None:
             done, total = latest
@@ -213,7 +216,8 @@ def _watch_by_artifact(stage: str) -> Watch:
         sender = threading.Thread(target=contextvars.copy_context().run, args=(send_until_ended,))
         sender.start()
         try:
-            yield update
+            with progress_bar(title) as show:
+                yield update
         finally:
             ended.set()
             sender.join()

@@ -1,0 +1,93 @@
+"""The Prefect flows on a real server: runs, artifacts, schedules."""
+
+from __future__ import annotations
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.states import Failed
+
+from flows.deployments import deployments
+from flows.errors import Permanent, Transient
+from flows.project import Project
+from flows.runs import _is_transient, collect_flow, predict_flow, prelabel_flow, train_flow
+from tests.flows.line import Line
+from tests.flows.test_cli import settings_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("line")]
+
+
+@pytest.fixture
+def at_line(line: Line, prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """The line's project as the one that flows of this process work on."""
+    for name, value in settings_of(line.workspace.settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CRATEDIG_PROJECT", str(line.workspace.root))
+    return line
+
+
+def _artifacts(key: str) -> list[str]:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+        )
+    return [str(artifact.data) for artifact in found]
+
+
+def test_collect_is_a_run_with_a_table(at_line: Line) -> None:
+    """The flow gives what the function gave under the same run id, and shows it."""
+    result = collect_flow("shop", run_id="first")
+    assert result == at_line.collected
+    assert any("x_robots_tag" in table for table in _artifacts("collect-shop"))
+
+
+def test_prelabel_embeds_what_is_new_by_tasks(at_line: Line) -> None:
+    """Arrivals are embedded at the latest here, and everything has scores afterwards."""
+    result = prelabel_flow(run_id="by-prefect")
+    assert result.scored == len(at_line.workspace.catalog.permitted())
+    assert any("suggested" in table for table in _artifacts("prelabels"))
+
+
+def test_train_shows_report_and_verdict(at_line: Line) -> None:
+    """Precision and recall with intervals are in the table; the verdict says why."""
+    result = train_flow()
+    assert result.version == at_line.trained.version
+    assert any("precision" in table for table in _artifacts("model-report"))
+    assert any("champion already" in text for text in _artifacts("model-verdict"))
+
+
+def test_predict_shows_its_counts(at_line: Line) -> None:
+    """A night without anything new publishes nothing and says so."""
+    result = predict_flow()
+    assert result.predicted == 0
+    assert _artifacts("predictions")
+
+
+def test_the_deployments_are_those_of_the_project(at_line: Line) -> None:
+    """Each source has one of its own, with its schedule; the server takes them all."""
+    made = deployments(Project.load(at_line.workspace.root))
+    names = {f"{each.flow_name}/{each.name}" for each in made}
+    assert names == {
+        "collect/shop",
+        "collect/arrivals",
+        "prelabel/new",
+        "train/model",
+        "predict/nightly",
+    }
+    for each in made:
+        each.apply()
+    with get_client(sync_client=True) as client:
+        shop = client.read_deployment_by_name("collect/shop")
+        assert [schedule.schedule.model_dump()["cron"] for schedule in shop.schedules] == [
+            "0 2 * * *"
+        ]
+        assert shop.parameters == {"source": "shop"}
+        asked = client.read_deployment_by_name("collect/arrivals").parameter_openapi_schema
+        assert asked is not None
+        assert "source" in asked["properties"]
+
+
+@pytest.mark.parametrize(("error", "retried"), [(Transient("x"), True), (Permanent("x"), False)])
+def test_only_what_a_rerun_can_mend_is_retried(error: Exception, retried: bool) -> None:
+    state = Failed(data=error)
+    assert _is_transient(None, None, state) is retried  # type: ignore[arg-type]  # not looked at
