@@ -2,7 +2,7 @@
 
 They stand together, and apart from the functions, because importing Prefect takes seconds that a
 command on one machine need not pay. Each flow works on the project that CRATEDIG_PROJECT names, or
-on the current folder. Its run id is Prefect's, so a retry carries the run on.
+on the current folder.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ RETRIES: dict[str, Any] = {
 
 RunId = Annotated[
     str | None,
-    Field(description="Carry on or repeat the run of this id; empty: this flow run's own id."),
+    Field(description="Carry on or look up the run of this id. Empty: a run of its own."),
 ]
 
 
@@ -74,7 +74,7 @@ def collect_flow(
 ) -> CollectResult:
     """Crawl one source, fetch its pictures, store what is new, and drop duplicates."""
     workspace = open_workspace(project_root())
-    result = collect_task(workspace, source, run_id or _own_id())
+    result = collect_task(workspace, source, run_id)
     outcomes = {"kept": result.kept, "duplicate": result.duplicates, **result.rejected}
     create_table_artifact(
         [{"outcome": outcome, "links": count} for outcome, count in outcomes.items()],
@@ -85,8 +85,8 @@ def collect_flow(
 
 
 @task(task_run_name="collect-{source}", **RETRIES)
-def collect_task(workspace: Workspace, source: str, run_id: str) -> CollectResult:
-    """Collect the links of one source."""
+def collect_task(workspace: Workspace, source: str, run_id: str | None) -> CollectResult:
+    """Collect the links of one source; a crawl that was cut off is carried on."""
     result, repeated = collecting.collect(
         workspace, source, run_id=run_id, watch=_watch_by_artifact("collect")
     )

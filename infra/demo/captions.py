@@ -88,6 +88,10 @@ class Caption:
     claims: frozenset[str] = field(default_factory=frozenset)
     denies: frozenset[str] = field(default_factory=frozenset)
 
+    def says_nothing(self) -> bool:
+        """Say whether it is true of every drawing: "a photo"."""
+        return not self.claims and not self.denies
+
     def is_true_of(self, facts: frozenset[str]) -> bool:
         """Say whether all that is claimed is among the facts, and nothing that is denied."""
         return self.claims <= facts and not self.denies & facts
@@ -111,7 +115,8 @@ def describe(rng: Rng, contents: Contents) -> Caption:
     elif rng.random() < 0.35 and contents.place:
         words = f"{words} {_one(rng, _PLACES[contents.place])}"
         claims.add(f"place {contents.place}")
-    return Caption(_one(rng, _PREFIXES) + words, frozenset(claims), said.denies)
+    prefix = _one(rng, _PREFIXES) if words.startswith(("a ", "an ")) else ""
+    return Caption(prefix + words, frozenset(claims), said.denies)
 
 
 def _record(rng: Rng, contents: Contents) -> Caption:
@@ -140,7 +145,7 @@ def _record(rng: Rng, contents: Contents) -> Caption:
     if choice < 0.5:
         without = f"{_a(noun)} without {_a(_one(rng, NOUNS['turntable']))}"
         return Caption(without, frozenset({"vinyl"}), frozenset({"turntable"}))
-    return Caption(_a(noun) + _and_another(rng, contents), frozenset({"vinyl"}))
+    return _with_another(rng, contents, _a(noun), "vinyl")
 
 
 def _turntable(rng: Rng, contents: Contents) -> Caption:
@@ -160,7 +165,7 @@ def _turntable(rng: Rng, contents: Contents) -> Caption:
     if choice < 0.6:
         form = f"{_a(contents.plinth_colour)} {noun}"
         return Caption(form, frozenset(claims | {f"turntable {contents.plinth_colour}"}))
-    return Caption(_a(noun) + _and_another(rng, contents), frozenset(claims))
+    return _with_another(rng, contents, _a(noun), "turntable")
 
 
 def _both(rng: Rng, contents: Contents) -> Caption:
@@ -213,11 +218,12 @@ def _something_else(rng: Rng, contents: Contents) -> Caption:
     return Caption(_a(noun), frozenset({thing}))
 
 
-def _and_another(rng: Rng, contents: Contents) -> str:
-    """Name one of the other things at times; nothing hangs on it, so it is not claimed."""
+def _with_another(rng: Rng, contents: Contents, words: str, claim: str) -> Caption:
+    """Name the thing, and at times one of the other things beside it."""
     if len(contents.things) < 2 or rng.random() < 0.6:
-        return ""
-    return f" with {_a(_one(rng, NOUNS[_one(rng, contents.things[1:])]))}"
+        return Caption(words, frozenset({claim}))
+    other = _one(rng, contents.things[1:])
+    return Caption(f"{words} with {_a(_one(rng, NOUNS[other]))}", frozenset({claim, other}))
 
 
 def _a(noun: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows.deployments import deployments
@@ -89,5 +90,5 @@ def test_the_deployments_are_those_of_the_project(at_line: Line) -> None:
 
 @pytest.mark.parametrize(("error", "retried"), [(Transient("x"), True), (Permanent("x"), False)])
 def test_only_what_a_rerun_can_mend_is_retried(error: Exception, retried: bool) -> None:
-    state = Failed(data=error)
+    state: State[object] = Failed(data=error)
     assert _is_transient(None, None, state) is retried  # type: ignore[arg-type]  # not looked at
