@@ -27,6 +27,7 @@ from flows.errors import Permanent
 from flows.predictions import predicted, published
 from flows.project import Project
 from flows.records import is_done
+from flows.registry import Registry
 from flows.review import Answered, apply_decisions
 from flows.rows import Answer
 from flows.train import TrainResult, report_text
@@ -157,7 +158,8 @@ def run_demo(here: Path, *, photos: Path | None = None, clip: Path | None = None
         narrator.say(_run_nightly(workspace, trained.version))
 
     with narrator.step("result", "Compare with what is really on the pictures"):
-        result = _result(workspace, truth, collected, arrived, trained, addresses, narrator)
+        seconds = {name: took for name, took in narrator.seconds.items() if name != "result"}
+        result = _result(workspace, truth, collected, arrived, trained, addresses, seconds)
         _write_json(root / "result.json", result)
     _closing_screen(root, result, trained)
 
@@ -312,7 +314,7 @@ def _result(
     arrived: CollectResult,
     trained: TrainResult,
     addresses: Mapping[str, str],
-    narrator: _Narrator,
+    seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return everything that result.json holds and the closing screen shows."""
     both = (collected, arrived)
@@ -329,13 +331,13 @@ def _result(
             "version": trained.version,
             "snapshot": trained.snapshot_id,
             "promoted": trained.verdict.promoted,
-            "reason": trained.verdict.reason,
+            "promotions": Registry(workspace.store, workspace.project.name).promotions(),
             "evaluation": dataclasses.asdict(trained.card.evaluation),
         },
         "zero_shot": dataclasses.asdict(_judge_prelabels(workspace, truth)),
         "unseen": dataclasses.asdict(unseen),
         "predictions": predictions,
-        "seconds": narrator.seconds,
+        "seconds": dict(seconds),
         "addresses": {**addresses, "bucket": workspace.store.uri("")},
     }
 

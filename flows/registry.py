@@ -82,6 +82,11 @@ class Registry:
         aliases, _ = self._aliases()
         return aliases["production"]
 
+    def promotions(self) -> list[Promotion]:
+        """Return every promotion so far, oldest first."""
+        aliases, _ = self._aliases()
+        return aliases["history"]
+
     def promote(self, version: str, *, instead_of: str | None, reason: str) -> None:
         """Put `version` into production in place of `instead_of` (None: there was none).
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infra.demo.measure_weights import FITTED_ON, MEASURED_SEEDS, Figures, measure
 from infra.demo.training_set import (

@@ -8,7 +8,7 @@ import imagehash
 import numpy as np
 import pytest
 
-from infra.demo.captions import Caption
+from infra.demo.captions import Caption, describe
 from infra.demo.draw import FIRST_DEMO_SEED, KINDS, Drawing, Kind, draw
 from infra.demo.measure_weights import MEASURED_SEEDS
 from infra.demo.train_weights import TRAINING_SEEDS
@@ -66,6 +66,14 @@ def test_every_picture_shows_something(drawings: list[Drawing]) -> None:
 
 def test_captions_vary(drawings: list[Drawing]) -> None:
     assert len({drawing.caption for drawing in drawings}) > 30
+
+
+def test_whatever_is_said_of_a_drawing_is_true_of_it(drawings: list[Drawing]) -> None:
+    rng = np.random.default_rng(0)
+    for drawing in drawings:
+        facts = drawing.contents.facts()
+        for caption in (describe(rng, drawing.contents) for _ in range(20)):
+            assert caption.is_true_of(facts), (caption.words, sorted(facts))
 
 
 def test_no_two_drawings_look_like_duplicates(drawings: list[Drawing]) -> None:
