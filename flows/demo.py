@@ -37,6 +37,7 @@ from infra.demo.pictures import DemoPicture, encode
 from infra.demo.site import build_site
 from infra.local import LocalStack, Part
 from infra.store import free_ports
+from model.encoder import EncoderConfig, encoder_id
 from model.metrics import Evaluation, evaluate
 
 RUN_ID = "demo"
@@ -111,6 +112,9 @@ def run_demo(here: Path, *, photos: Path | None = None, clip: Path | None = None
     root = demo_root(here, photos, clip)
     checkpoint = (clip or Path(__file__).parents[1] / "infra" / "demo" / "weights").resolve()
     narrator = _Narrator(root)
+
+    # A CLIP that is not there is said now, not when everything else has been done.
+    encoder_id(EncoderConfig(checkpoint=checkpoint))
 
     with narrator.step("draw", "Build the demo's site"):
         shop, arrivals = _photographs(photos) if photos else _drawings()

@@ -112,6 +112,23 @@ def test_the_closing_screen_says_where_everything_is(demo: Demo) -> None:
         assert label in demo.said
 
 
+@pytest.mark.parametrize("option", ["--clip", "--photos"])
+def test_what_is_not_there_is_said_before_anything_starts(tmp_path: Path, option: str) -> None:
+    """One sentence, and no stack left behind."""
+    said = subprocess.run(
+        [CRATEDIG, "demo", option, "nowhere"],
+        cwd=tmp_path,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 1
+    assert "nowhere" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert not (tmp_path / ".cratedig" / "demo-nowhere" / ".cratedig").exists()
+
+
 def test_a_second_run_does_nothing_twice_and_says_so(demo: Demo) -> None:
     """Everything but the time of day is as it was."""
     before = demo.result
