@@ -37,10 +37,7 @@ def bucket(store_server: RunningStore) -> Settings:
 
 @pytest.fixture(scope="session")
 def line(store_server: RunningStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
-    """The line, run once for all tests that only look at what it left.
-
-    They go in the xdist group `line`, so that one process runs it.
-    """
+    """The line, run once in a process for all tests that only look at what it left."""
     with run_line(tmp_path_factory.mktemp("line"), _new_bucket(store_server)) as ran:
         yield ran
 

@@ -113,7 +113,6 @@ def test_status_of_a_stack_that_never_ran(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("line")
 def test_the_commands_work_on_a_real_project(line: Line, tmp_path: Path) -> None:
     """review, train, predict and export, from another process, on what the line has left."""
     environment = settings_of(line.workspace.settings)

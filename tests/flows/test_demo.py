@@ -19,7 +19,7 @@ import pytest
 from flows.demo import ARRIVAL_DRAWINGS, SHOP_DRAWINGS, STEPS
 from tests.waiting import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.slow
 
 CRATEDIG = Path(sys.executable).with_name("cratedig")
 

@@ -19,7 +19,7 @@ from flows.train import make_snapshot, train
 from model.data import Snapshot
 from tests.flows.line import Line, answers
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("line")]
+pytestmark = pytest.mark.slow
 
 
 def test_every_picture_of_the_site_is_in_the_catalogue(line: Line) -> None:

@@ -15,7 +15,7 @@ from flows.runs import _is_transient, collect_flow, predict_flow, prelabel_flow,
 from tests.flows.line import Line
 from tests.flows.test_cli import settings_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("line")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
