@@ -119,7 +119,12 @@ def test_workers_that_are_killed_cost_no_picture() -> None:
         async with aclosing(examine_members(members, "x", policy=POLICY, workers=1)) as outcomes:
             async for each in outcomes:
                 if not found:
-                    workers = psutil.Process().children()
+                    # This process may have started the run's servers, too.
+                    workers = [
+                        child
+                        for child in psutil.Process().children()
+                        if "crawler.decode_worker" in child.cmdline()
+                    ]
                     assert workers
                     for worker in workers:
                         worker.kill()
