@@ -19,6 +19,7 @@ from crawler.fetch import Unchanged, Validators
 from crawler.rejections import Reason, Rejected
 from tests.crawler.picture_server import FAST, Answers, serving, status
 from tests.crawler.pictures import encoded, picture
+from tests.processes import children_running
 
 PICTURES = {f"/{seed}.png": encoded(picture(seed)) for seed in range(6)}
 POLICY = dataclasses.replace(FAST, min_side=100)
@@ -120,11 +121,7 @@ def test_workers_that_are_killed_cost_no_picture() -> None:
             async for each in outcomes:
                 if not found:
                     # This process may have started the run's servers, too.
-                    workers = [
-                        child
-                        for child in psutil.Process().children()
-                        if "crawler.decode_worker" in child.cmdline()
-                    ]
+                    workers = children_running("crawler.decode_worker")
                     assert workers
                     for worker in workers:
                         worker.kill()

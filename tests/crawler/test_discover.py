@@ -21,6 +21,7 @@ from crawler.rejections import Reason, Rejected
 from crawler.settings import CrawlPolicy
 from crawler.sources import Source, SourceInvalid
 from tests.crawler.site import JPEG, RESET, Answer, Reply, Site, serving
+from tests.processes import children_running
 from tests.waiting import until
 
 POLICY = CrawlPolicy(contact="test@example.org", delay_s=0, timeout_s=10)
@@ -228,9 +229,8 @@ def _source(site: Site, *, allow_private: bool = True) -> Source:
 
 
 def _kill_the_spider() -> None:
-    for child in psutil.Process().children():
-        if "crawler.spiders" in child.cmdline():
-            child.kill()
+    for child in children_running("crawler.spiders"):
+        child.kill()
 
 
 def test_a_killed_spider_is_gone_on_with(tmp_path: Path) -> None:
