@@ -17,14 +17,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from crawler.consent import Consent
-from crawler.pages import ImageLink
+from crawler.pages import About, ImageLink
 from crawler.rejections import Reason, Rejected
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS links (
     id INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE, page_url TEXT NOT NULL,
-    found_by TEXT NOT NULL, alt TEXT NOT NULL, title TEXT NOT NULL, page_title TEXT NOT NULL,
-    consent TEXT NOT NULL
+    found_by TEXT NOT NULL, alt TEXT NOT NULL, page_title TEXT NOT NULL,
+    about TEXT NOT NULL, consent TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS rejected (
     id INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE, page_url TEXT NOT NULL,
@@ -109,14 +109,14 @@ class Ledger:
 
     def links(self) -> Iterator[ImageLink]:
         """Yield every link in the order of finding, those added meanwhile too."""
-        for _, url, page_url, found_by, alt, title, page_title, consent in self._rows(_LINKS_AFTER):
+        for _, url, page_url, found_by, alt, page_title, about, consent in self._rows(_LINKS_AFTER):
             yield ImageLink(
                 url=url,
                 page_url=page_url,
                 found_by=found_by,
                 alt=alt,
-                title=title,
                 page_title=page_title,
+                about=About.from_json(about),
                 consent=Consent.from_json(consent),
             )
 
@@ -234,11 +234,11 @@ class Ledger:
     # Within a transaction
 
     def _add_link(self, link: ImageLink) -> bool:
-        row = (link.url, link.page_url, link.found_by, link.alt, link.title, link.page_title)
+        row = (link.url, link.page_url, link.found_by, link.alt, link.page_title)
         inserted = self._database.execute(
-            "INSERT OR IGNORE INTO links (url, page_url, found_by, alt, title, page_title, consent) "
+            "INSERT OR IGNORE INTO links (url, page_url, found_by, alt, page_title, about, consent) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*row, link.consent.to_json()),
+            (*row, link.about.to_json(), link.consent.to_json()),
         )
         if inserted.rowcount:
             return True

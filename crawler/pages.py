@@ -6,8 +6,10 @@ candidate of a srcset, the real address behind a lazy placeholder.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from urllib.parse import urlsplit
@@ -57,6 +59,44 @@ _UNDECODABLE_TYPES = frozenset({"image/svg+xml", "image/jxl"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a page, a feed or a table of addresses says about a picture, beside its alternative text.
+
+    Claims as they were found, white space collapsed; nothing here was checked against the picture.
+    """
+
+    title: str = ""
+    caption: str = ""
+    anchor: str = ""
+    """The text of the link that leads to it."""
+    width: int | None = None
+    """Declared, in pixels."""
+    height: int | None = None
+    license: str = ""
+    """The address of a licence, or its name."""
+    creator: str = ""
+    credit: str = ""
+    """The line that is to be shown with it; a copyright notice if there is no other."""
+    acquire_license: str = ""
+    """The page on which a licence may be had."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Further columns of a table of addresses, by name."""
+
+    def to_json(self) -> str:
+        """Return what is said as one line of JSON, without what is not: `{}` for nothing."""
+        said = {name: value for name, value in dataclasses.asdict(self).items() if value}
+        return json.dumps(said, sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> About:
+        """Return what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+NOTHING_SAID = About()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLink:
     """A picture's address and how it was found."""
 
@@ -66,8 +106,8 @@ class ImageLink:
     found_by: str
     """Where in the page: `img[src]`, `img[srcset]`, `a[href]`, `css`, `meta[og:image]`, `browser`..."""
     alt: str = ""
-    title: str = ""
     page_title: str = ""
+    about: About = NOTHING_SAID
     consent: Consent = UNSAID
     """What the page said."""
 
@@ -122,8 +162,8 @@ def read_page(
                 page_url=page_url,
                 found_by=sight.found_by,
                 alt=sight.alt,
-                title=sight.title,
                 page_title=title,
+                about=About(title=sight.title),
                 consent=consent,
             )
             for url, sight in pictures.found.items()

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Kept in every table's metadata; a table with a higher one is refused."""
 
 SCHEMA_VERSION_KEY = b"cratedig:schema_version"
@@ -38,6 +38,8 @@ class Provenance:
     found_by: str
     alt: str
     page_title: str
+    about: str
+    """What else was said about it: `crawler.pages.About` as JSON."""
     fetched_at: datetime
     run_id: str
 
@@ -235,6 +237,7 @@ _PROVENANCE = pa.struct(
         ("found_by", pa.string()),
         ("alt", pa.string()),
         ("page_title", pa.string()),
+        ("about", pa.string()),
         ("fetched_at", _TIME),
         ("run_id", pa.string()),
     ]

@@ -10,7 +10,7 @@ import pytest
 
 from crawler.consent import Consent, Signal
 from crawler.ledger import DiscoverStats, Ledger, Page
-from crawler.pages import ImageLink
+from crawler.pages import About, ImageLink
 from crawler.rejections import Reason, Rejected
 
 START = Page(url="http://s/", parent="http://s/", depth=0)
@@ -53,7 +53,13 @@ def ledger(path: Path) -> Iterator[Ledger]:
 
 def test_links_come_back_as_they_were_in_the_order_of_finding(ledger: Ledger) -> None:
     links = [
-        _link("b", alt="Ä record", title="t", page_title="Shop", consent=_refusal("http://s/")),
+        _link(
+            "b",
+            alt="Ä record",
+            about=About(title="t"),
+            page_title="Shop",
+            consent=_refusal("http://s/"),
+        ),
         _link("a"),
     ]
     assert ledger.add_links(links) == 2

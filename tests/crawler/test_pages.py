@@ -162,7 +162,7 @@ def test_words_about_a_picture_come_along() -> None:
     html = """<title> Used
       records</title><a href="f.jpg"><img src="t.jpg" alt="Blue  Train" title="LP"></a>"""
     (image,) = extract_images(html, PAGE)
-    assert (image.alt, image.title, image.page_title) == ("Blue Train", "LP", "Used records")
+    assert (image.alt, image.about.title, image.page_title) == ("Blue Train", "LP", "Used records")
 
 
 def test_what_the_page_forbids_goes_with_each_picture() -> None:

@@ -33,6 +33,7 @@ def image(number: int, *, url: str = "https://example.org/1.jpg", minute: int = 
         found_by="img[src]",
         alt="a record",
         page_title="Records",
+        about="{}",
         fetched_at=at,
         run_id="run",
     )

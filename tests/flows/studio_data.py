@@ -188,6 +188,7 @@ def _draw(index: int, count: int) -> Drawn:
                 found_by="img[src]",
                 alt=f"Record no. {index} <b>& more</b>",
                 page_title="The record shop",
+                about="{}",
                 fetched_at=START + timedelta(minutes=index),
                 run_id="test",
             ),

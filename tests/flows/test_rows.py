@@ -48,6 +48,7 @@ PROVENANCES = st.builds(
     found_by=TEXT,
     alt=TEXT,
     page_title=TEXT,
+    about=TEXT,
     fetched_at=FEW_TIMES,
     run_id=TEXT,
 )
