@@ -20,7 +20,9 @@ from flows.records import new_run_id, once
 from flows.rows import PreLabelRow
 from flows.unreadable import UnreadableRow, record_unreadable, unreadable
 from flows.workspace import Workspace
+from model.calibration import Calibration, fit_calibration
 from model.encoder import ClipEncoder
+from model.prelabel import PromptEmbeddings, margins, prior_calibrations
 from model.prelabel import prelabel as score_against_prompts
 
 EMBED_SHARD_IMAGES = 1000
@@ -153,11 +155,16 @@ def _offset(progress: Progress, before: int, total: int) -> Progress:
 def score_prelabels(workspace: Workspace, source: EncoderSource) -> dict[str, int]:
     """Score every embedded picture on every label; return per label how many score >= 0.5.
 
-    All are scored again each time: it is one matrix product, and prompts may have changed.
+    Scales and offsets are fitted on the decisions so far. All are scored again each time, from
+    stored embeddings: it is one matrix product, and prompts or decisions may have changed.
     """
     prompts = source.prompts(workspace.project.taxonomy())
     sha256s, embeddings_ND = workspace.catalog.embeddings(source.id())
-    scores_NL = score_against_prompts(embeddings_ND, prompts, encoder_id=source.id())
+    margin_NL = margins(embeddings_ND, prompts, encoder_id=source.id())
+    calibrations = _calibrations(workspace, prompts, sha256s, margin_NL)
+    scores_NL = score_against_prompts(
+        embeddings_ND, prompts, encoder_id=source.id(), calibrations=calibrations
+    )
     workspace.catalog.put_prelabels(
         [
             PreLabelRow(
@@ -173,6 +180,29 @@ def score_prelabels(workspace: Workspace, source: EncoderSource) -> dict[str, in
     )
     counts_L = (scores_NL >= 0.5).sum(axis=0)
     return {label: int(n) for label, n in zip(prompts.labels, counts_L, strict=True)}
+
+
+def _calibrations(
+    workspace: Workspace,
+    prompts: PromptEmbeddings,
+    sha256s: Sequence[str],
+    margin_NL: NDArray[np.float64],
+) -> list[Calibration]:
+    """Fit every label's calibration on its decisions; an unsure one says nothing."""
+    row_of = {sha256: row for row, sha256 in enumerate(sha256s)}
+    decided: dict[str, list[tuple[int, bool]]] = {label: [] for label in prompts.labels}
+    for (sha256, label), decision in sorted(workspace.catalog.latest_decisions().items()):
+        if label in decided and sha256 in row_of and decision.answer != "unsure":
+            decided[label].append((row_of[sha256], decision.answer == "yes"))
+    found = []
+    for column, (label, prior) in enumerate(
+        zip(prompts.labels, prior_calibrations(prompts), strict=True)
+    ):
+        margin_N = margin_NL[:, column]
+        rows = [row for row, _ in decided[label]]
+        yes_N = np.array([yes for _, yes in decided[label]], dtype=bool)
+        found.append(fit_calibration(prior, margin_N, margin_N[rows], yes_N))
+    return found
 
 
 def prelabel(
