@@ -284,6 +284,17 @@ class Catalog:
         """Return how many images have a vector of that encoder."""
         return self._embeddings(encoder_id).count()
 
+    def nearest(
+        self, encoder_id: str, vector_D: NDArray[np.float32], *, limit: int
+    ) -> list[tuple[str, float]]:
+        """Return the ids whose vectors are nearest to a unit vector, and their cosines, best first."""
+        table = self._embeddings(encoder_id)
+        return table.nearest("vector", vector_D, limit, returned="sha256")
+
+    def index_embeddings(self, encoder_id: str) -> None:
+        """Make the index that `nearest` is fast by, or add to it what came since."""
+        self._embeddings(encoder_id).index_vectors("vector")
+
     def without_embedding(self, encoder_id: str) -> list[str]:
         """Return the ids of permitted images that the encoder has not embedded yet, in order."""
         missing = self.permitted()

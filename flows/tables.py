@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 # Lance reads this when it is imported; it warns about every table that does not exist yet.
 os.environ.setdefault("LANCE_LOG", "error")
@@ -34,6 +36,10 @@ _CHUNK_ROWS = 1000
 _CHUNK_CHARACTERS = 2**20
 """Rows are looked up by a condition that spells their keys out; it is kept within these."""
 
+INDEX_PARTITION_ROWS = 20_000
+INDEX_PROBES = 16
+INDEX_REFINE = 4
+"""How vectors are indexed; tests/bench/search.py measures recall and time of these."""
 
 _LANCE_ERRORS = (OSError, ValueError, RuntimeError)
 _REFUSALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403 Forbidden")
@@ -113,6 +119,49 @@ class Table:
         """Yield those columns of the rows that meet the condition, a dict a row."""
         for batch in self.batches(columns, where):
             yield from batch.to_pylist()
+
+    def nearest(
+        self, column: str, vector: NDArray[np.float32], limit: int, *, returned: str
+    ) -> list[tuple[str, float]]:
+        """Return `returned` and the cosine of the rows whose vectors are nearest, nearest first.
+
+        By the column's index where there is one, rows that came after it compared one by one;
+        exactly, by comparing all, where there is none.
+        """
+        dataset = self._open()
+        if dataset is None:
+            return []
+        with self._explained():
+            found = dataset.to_table(
+                columns=[returned, "_distance"],
+                nearest={
+                    "column": column,
+                    "q": vector.astype(np.float16),
+                    "k": limit,
+                    "metric": "cosine",
+                    "nprobes": INDEX_PROBES,
+                    # What the index takes for nearest is ranked again by the vectors themselves.
+                    "refine_factor": INDEX_REFINE,
+                },
+            )
+        distance = found["_distance"].to_pylist()
+        return list(zip(found[returned].to_pylist(), [1 - each for each in distance], strict=True))
+
+    def index_vectors(self, column: str) -> None:
+        """Make, or bring up to date, the index that `nearest` uses. One commit, safe to repeat."""
+        dataset = self._open()
+        if dataset is None:
+            return
+        with self._explained():
+            if any(column in index["fields"] for index in dataset.list_indices()):
+                dataset.optimize.optimize_indices()
+                return
+            dataset.create_index(
+                column,
+                index_type="IVF_HNSW_SQ",
+                metric="cosine",
+                num_partitions=max(1, dataset.count_rows() // INDEX_PARTITION_ROWS),
+            )
 
     def append(self, rows: pa.Table) -> None:
         """Add rows. Appends of several processes at once all stay."""
