@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from crawler.decode import decode
 from flows.catalog import Catalog
 from flows.collect import import_archive
+from flows.encoders import EncoderSource
 from flows.errors import NotFound, StoreUnavailable
 from flows.objects import ObjectStore
 from flows.pixel_feed import PixelFeed, Unreadable
@@ -197,3 +199,18 @@ def test_embedding_that_was_killed_is_carried_on_without_repeating(
     assert len(left) == len(bodies) - 2
     assert embed_shard(workspace, encoder, left) == len(left)
     assert workspace.catalog.embedding_count(encoder.id) == len(bodies)
+
+
+@pytest.mark.slow
+def test_auto_is_measured_once_a_project_and_another_machine_takes_the_same(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """The choice lies in the bucket; the other machine has an empty cache."""
+    settings = workspace.project.encoder.model_copy(update={"backend": "auto"})
+    project = workspace.project.model_copy(update={"encoder": settings})
+    here = dataclasses.replace(workspace, project=project)
+    chosen = EncoderSource(here).id()
+    kept = workspace.store.list("encoders/")
+    there = dataclasses.replace(here, root=tmp_path / "elsewhere")
+    assert EncoderSource(there).id() == EncoderSource(there).load().id == chosen
+    assert workspace.store.list("encoders/") == kept
