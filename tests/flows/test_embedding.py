@@ -210,7 +210,7 @@ def test_auto_is_measured_once_a_project_and_another_machine_takes_the_same(
     project = workspace.project.model_copy(update={"encoder": settings})
     here = dataclasses.replace(workspace, project=project)
     chosen = EncoderSource(here).id()
-    kept = workspace.store.list("encoders/")
+    kept = list(workspace.store.list("encoders/"))
     there = dataclasses.replace(here, root=tmp_path / "elsewhere")
     assert EncoderSource(there).id() == EncoderSource(there).load().id == chosen
-    assert workspace.store.list("encoders/") == kept
+    assert list(workspace.store.list("encoders/")) == kept
