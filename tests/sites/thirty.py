@@ -96,6 +96,11 @@ def thirty_html() -> str:
     return _file("index.html").replace("@DATA_URL@", data_url())
 
 
+def thirty_sheet() -> str:
+    """Return the style sheet that the page links to."""
+    return _file("thirty.css")
+
+
 def data_url() -> str:
     """Return the address of the picture that lies within the page."""
     return "data:image/jpeg;base64," + base64.b64encode(picture_bytes("data-url")).decode()
@@ -114,7 +119,7 @@ def _answers() -> dict[str, Answer]:
         "/": "<title>Three pages</title>"
         '<a href="thirty.html">1</a> <a href="gallery.html">2</a> <a href="more.html">3</a>',
         "/thirty.html": thirty_html(),
-        "/thirty.css": _reply(_file("thirty.css"), "text/css"),
+        "/thirty.css": _reply(thirty_sheet(), "text/css"),
         "/thirty.js": _reply(_file("thirty.js"), "text/javascript"),
         "/grown.json": _reply(json.dumps({"name": "grown"}), "application/json"),
         "/gallery.html": pages["gallery.html"],
