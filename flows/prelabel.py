@@ -161,9 +161,9 @@ def score_prelabels(workspace: Workspace, source: EncoderSource) -> dict[str, in
     prompts = source.prompts(workspace.project.taxonomy())
     sha256s, embeddings_ND = workspace.catalog.embeddings(source.id())
     margin_NL = margins(embeddings_ND, prompts, encoder_id=source.id())
-    calibrations = _calibrations(workspace, prompts, sha256s, margin_NL)
+    fitted = calibrations(workspace, prompts, sha256s, margin_NL)
     scores_NL = score_against_prompts(
-        embeddings_ND, prompts, encoder_id=source.id(), calibrations=calibrations
+        embeddings_ND, prompts, encoder_id=source.id(), calibrations=fitted
     )
     workspace.catalog.put_prelabels(
         [
@@ -182,13 +182,16 @@ def score_prelabels(workspace: Workspace, source: EncoderSource) -> dict[str, in
     return {label: int(n) for label, n in zip(prompts.labels, counts_L, strict=True)}
 
 
-def _calibrations(
+def calibrations(
     workspace: Workspace,
     prompts: PromptEmbeddings,
     sha256s: Sequence[str],
     margin_NL: NDArray[np.float64],
 ) -> list[Calibration]:
-    """Fit every label's calibration on its decisions; an unsure one says nothing."""
+    """Return every label's calibration, fitted on its decisions; an unsure one says nothing.
+
+    `margin_NL` are `model.prelabel.margins` of the stored embeddings of `sha256s`.
+    """
     row_of = {sha256: row for row, sha256 in enumerate(sha256s)}
     decided: dict[str, list[tuple[int, bool]]] = {label: [] for label in prompts.labels}
     for (sha256, label), decision in sorted(workspace.catalog.latest_decisions().items()):

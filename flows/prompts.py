@@ -14,6 +14,7 @@ from crawler.rejections import ImageRejected
 from flows.contact_sheet import Card
 from flows.encoders import EncoderSource
 from flows.errors import Permanent
+from flows.prelabel import calibrations
 from flows.search import Hit, search
 from flows.workspace import Workspace
 from model.labels import LabelPrompt, Taxonomy
@@ -118,9 +119,17 @@ class DryLabel:
 
 
 def dry_label(workspace: Workspace, source: EncoderSource, path: Path) -> Iterator[DryLabel]:
-    """Pre-label the pictures in a folder or archive, one after the other, and store nothing."""
+    """Pre-label the pictures in a folder or archive, one after the other, and store nothing.
+
+    With the calibration that the project's decisions give, as its own pictures get.
+    """
     encoder = source.load()
     prompts = source.prompts(workspace.project.taxonomy())
+    sha256s, embeddings_ND = workspace.catalog.embeddings(source.id())
+    fitted = None
+    if sha256s:
+        margin_NL = margins(embeddings_ND, prompts, encoder_id=source.id())
+        fitted = calibrations(workspace, prompts, sha256s, margin_NL)
     for member in archive_members(path):
         if isinstance(member, SkippedMember):
             yield DryLabel(name=member.name, scores={}, refused=member.detail)
@@ -132,7 +141,9 @@ def dry_label(workspace: Workspace, source: EncoderSource, path: Path) -> Iterat
         except ImageRejected as error:
             yield DryLabel(name=name, scores={}, refused=str(error))
             continue
-        scores_1L = prelabel(encoder.encode_images([image]), prompts, encoder_id=encoder.id)
+        scores_1L = prelabel(
+            encoder.encode_images([image]), prompts, encoder_id=encoder.id, calibrations=fitted
+        )
         scores = dict(zip(prompts.labels, map(float, scores_1L[0]), strict=True))
         yield DryLabel(name=name, scores=scores, thumbnail=thumbnail)
 

@@ -46,13 +46,15 @@ def main() -> None:
     # Where make's DEVICE=cuda arrives.
     device = os.environ.get("DEVICE", "cpu")
     arguments.add_argument("--device", choices=("cpu", "cuda"), default=device)
-    if arguments.parse_args().device == "cuda":
-        write("encode-cuda", [_on_cuda(name) for name in ARCHITECTURES], runs=PAIRS)
+    arguments.add_argument("architectures", nargs="*", default=ARCHITECTURES)
+    given = arguments.parse_args()
+    if given.device == "cuda":
+        write("encode-cuda", [_on_cuda(name) for name in given.architectures], runs=PAIRS)
         return
     torch.set_num_threads(1)
     peak = _peak_flops()
     rows = [Row(name="peak: float32 product, one thread", unit="GFLOP/s", value=peak / 1e9)]
-    for name in ARCHITECTURES:
+    for name in given.architectures:
         rows += _on_cpu(name, peak)
     write("encode", rows, runs=PAIRS, notes=f"batches of {BATCH}, one thread, seeded weights")
 
@@ -174,8 +176,7 @@ def _flops(model: torch.nn.Module, batch_BCHW: torch.Tensor) -> float:
 
 
 def _rate(encode: Callable[[], object]) -> float:
-    """Return pictures a CPU-second of the best of two batches, after one to warm up."""
-    encode()
+    """Return pictures a CPU-second of the better of two batches."""
     spent = []
     for _ in range(2):
         before = cpu_seconds()
