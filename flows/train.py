@@ -117,7 +117,7 @@ def train(
             snapshot,
             embeddings_ND,
             config=workspace.project.train_config(),
-            text_LD=prompts.positive_LD,
+            text_LD=prompts.zero_shot_LD,
             on_progress=progress,
         )
     registry = Registry(workspace.store, workspace.project.name)

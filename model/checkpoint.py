@@ -53,6 +53,7 @@ class ModelCard:
     """
 
     version: str
+    head_sha256: str
     snapshot_id: str
     encoder_id: str
     labels: tuple[str, ...]
@@ -89,7 +90,8 @@ _CARD = TypeAdapter(ModelCard)
 class TrainedModel:
     """A head, its card, and what it said of each picture while that picture was held out.
 
-    Row n of `out_of_fold_NL` (scores in [0, 1]) is image `sha256s[n]`; the score is the mean over
+    `sha256s` are the pictures that were held out at some time: of many, a part. Row n of
+    `out_of_fold_NL` (scores in [0, 1]) is image `sha256s[n]`; the score is the mean over
     the repeats. Its fold is `fold_N[n]`, and `fold_thresholds_FL` has the thresholds that were
     chosen without that fold.
     """
