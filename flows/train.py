@@ -15,7 +15,8 @@ from flows.registry import Registry
 from flows.workspace import Workspace
 from model.checkpoint import ModelCard, TrainedModel
 from model.data import Example, Snapshot, kin_groups
-from model.metrics import Interval, paired_difference
+from model.intervals import Interval
+from model.metrics import paired_difference
 from model.train import train as train_model
 
 LOWER_BOUND = -0.01

@@ -30,7 +30,8 @@ from model.classifier import FittingProblem, Floats, MultiLabelHead, Strength
 from model.data import Snapshot
 from model.errors import ModelError
 from model.held_out import FITTED_ON, Deal, HeldOut, deal_folds, deal_sides
-from model.metrics import Aim, choose_thresholds, evaluate
+from model.metrics import evaluate, rank_labels
+from model.thresholds import Aim, choose_thresholds
 
 __all__ = ["TooFewExamples", "TrainConfig", "TrainedModel", "fit", "train"]
 
@@ -129,6 +130,13 @@ def train(
     judged_N = np.flatnonzero(fitted.side_N != FITTED_ON)
     judged_targets_NL = targets_NL[judged_N]
     judged_groups = [groups[row] for row in judged_N]
+    rankings = rank_labels(
+        fitted.out_of_fold_NL[judged_N],
+        judged_targets_NL,
+        groups=judged_groups,
+        seed=config.seed,
+        resamples=config.resamples,
+    )
     evaluation_at_half, evaluation = (
         evaluate(
             fitted.out_of_fold_NL[judged_N],
@@ -138,6 +146,7 @@ def train(
             groups=judged_groups,
             seed=config.seed,
             resamples=config.resamples,
+            rankings=rankings,
         )
         for thresholds in (0.5, fitted.fold_thresholds_FL[fitted.side_N[judged_N]])
     )

@@ -12,7 +12,8 @@ from flows.workspace import Workspace
 
 if TYPE_CHECKING:  # scipy and all it takes are imported when a model is shown, not at start
     from model.checkpoint import ModelCard, TrainedModel
-    from model.metrics import Interval, LabelMetrics
+    from model.intervals import Interval
+    from model.metrics import LabelMetrics
 
 GALLERY_PICTURES = 12
 

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score
 from model.checkpoint import TrainedModel, head_bytes, to_files
 from model.data import Example, Snapshot, kin_groups
 from model.held_out import HeldOut, deal_sides
-from model.metrics import choose_thresholds
+from model.thresholds import choose_thresholds
 from model.train import TooFewExamples, TrainConfig, fit, train
 from tests.model.synthetic import draw_pictures, snapshot_of
 
