@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 Floats = NDArray[np.float64]
 
@@ -71,13 +72,13 @@ class Draws:
         return len(np.unique(self.group_N[chosen_N]))
 
 
-def wilson(value: float, trials: float) -> Interval:
+def wilson(value: float, trials: float, z: float = _Z95) -> Interval:
     """Return Wilson's score interval of a proportion `value` seen in `trials`; [0, 1] without any."""
     if trials == 0:
         return Interval(value=value, low=0.0, high=1.0)
-    share = _Z95**2 / trials
+    share = z**2 / trials
     middle = (value + share / 2) / (1 + share)
-    half = _Z95 * np.sqrt(value * (1 - value) / trials + share / (4 * trials)) / (1 + share)
+    half = z * np.sqrt(value * (1 - value) / trials + share / (4 * trials)) / (1 + share)
     return Interval(
         value=value,
         low=min(value, max(0.0, float(middle - half))),
@@ -85,14 +86,20 @@ def wilson(value: float, trials: float) -> Interval:
     )
 
 
-def proportion(value: float, drawn_R: Floats, trials: int) -> Interval:
+def proportion(value: float, drawn_R: Floats, trials: int, *, ranked: bool = False) -> Interval:
     """Return Wilson's interval for as many independent trials as the bootstrap's spread is worth.
 
     `trials` are the groups that were counted; it stands alone where they are tiny or where the
-    draws do not differ.
+    draws do not differ. Measures of a ranking (`ranked`) lean on the few of the rarer answer: the
+    bootstrap's spread is short of theirs by (n - 1) / n, and is itself known of n - 1 only, so that
+    Student's t stands for the normal.
     """
     variance = float(np.var(drawn_R)) if len(drawn_R) else 0.0
+    z = _Z95
+    if ranked and trials > 1:
+        variance *= trials / (trials - 1)
+        z = float(stdtrit(trials - 1, 0.975))
     worth = value * (1 - value) / variance if variance > 0 else 0.0
     if trials < _TINY or worth == 0:
         worth = float(trials)
-    return wilson(value, worth)
+    return wilson(value, worth, z)

@@ -31,12 +31,11 @@ from model.data import Snapshot
 from model.errors import ModelError
 from model.held_out import FITTED_ON, Deal, HeldOut, deal_folds, deal_sides
 from model.metrics import evaluate, rank_labels
+from model.readiness import FEW_ANSWERS, MIN_ANSWERS, refusals
 from model.thresholds import Aim, choose_thresholds
 
 __all__ = ["TooFewExamples", "TrainConfig", "TrainedModel", "fit", "train"]
 
-MIN_ANSWERS = 3
-_FEW_ANSWERS = 20  # below this an F1 of 0.9 has an interval wider than 0.2
 _ONE_TEXT_FROM = 5_000  # examples
 
 # In falling order of penalty: in large problems each fit starts from the one before it.
@@ -115,7 +114,11 @@ def train(
     targets_NL, groups = snapshot.targets_NL(), snapshot.groups
     sha256s = snapshot.sha256s
     counts = _count(snapshot.labels, targets_NL, groups)
-    _refuse_too_few(counts)
+    if refused := refusals(snapshot):
+        raise TooFewExamples(
+            f"too few examples to train on: {'; '.join(refused)}; review more pictures until "
+            f"every label has {MIN_ANSWERS} positives and {MIN_ANSWERS} negatives of different kinds"
+        )
     fitted = _fit(
         embeddings_ND,
         targets_NL,
@@ -365,24 +368,6 @@ def _count(
     return tuple(counts)
 
 
-def _refuse_too_few(counts: Sequence[LabelCounts]) -> None:
-    troubles = []
-    for each in counts:
-        if min(each.positives, each.negatives) < MIN_ANSWERS:
-            troubles.append(
-                f"{each.label} has {each.positives} positives and {each.negatives} negatives"
-            )
-        elif min(each.positive_groups, each.negative_groups) < 2:
-            which = "positives" if each.positive_groups < 2 else "negatives"
-            number = each.positives if each.positive_groups < 2 else each.negatives
-            troubles.append(f"the {number} {which} of {each.label} are all of one shoot")
-    if troubles:
-        raise TooFewExamples(
-            f"too few examples to train on: {'; '.join(troubles)}; review more pictures until "
-            f"every label has {MIN_ANSWERS} positives and {MIN_ANSWERS} negatives of different kinds"
-        )
-
-
 def _possible_folds(counts: Sequence[LabelCounts], groups: Sequence[str], wanted: int) -> int:
     """Return as many folds as each can have both answers of every label, but three if need be.
 
@@ -401,7 +386,7 @@ def _warnings(
             ("positives", each.positives, each.positive_groups),
             ("negatives", each.negatives, each.negative_groups),
         ):
-            if number < _FEW_ANSWERS:
+            if number < FEW_ANSWERS:
                 warnings.append(f"{each.label} has {number} {kind}: its intervals are wide")
             elif distinct < number / 2:
                 warnings.append(
