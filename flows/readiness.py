@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from flows.encoders import EncoderSource
 from flows.facts import picture_facts
 from flows.review import waiting
 from flows.train import make_snapshot
 from flows.workspace import Workspace
-from model.data import Snapshot
 from model.learning_curve import forecast, learning_curves
 from model.mislabels import suspected_mislabels
 from model.readiness import Readiness, examine, refusals
+from model.report import MORE, held_out_targets
 from model.train import train
-
-MORE = 40
-"""How many more positives the forecast is for."""
 
 
 def check(workspace: Workspace) -> Readiness:
@@ -41,7 +36,7 @@ def check(workspace: Workspace) -> Readiness:
             model.sha256s,
             model.head.labels,
             model.out_of_fold_NL,
-            targets_of(snapshot, model.sha256s),
+            held_out_targets(model, snapshot),
         )
         curves = learning_curves(
             embeddings_ND,
@@ -64,17 +59,6 @@ def check(workspace: Workspace) -> Readiness:
         suspects=suspects,
         forecasts=forecasts,
     )
-
-
-def targets_of(
-    snapshot: Snapshot, sha256s: tuple[str, ...]
-) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """Return the answers (N, L) to those pictures of the snapshot, in their order."""
-    row_of = {sha256: row for row, sha256 in enumerate(snapshot.sha256s)}
-    targets: np.ndarray[tuple[int, int], np.dtype[np.float32]] = snapshot.targets_NL()[
-        [row_of[sha256] for sha256 in sha256s]
-    ]
-    return targets
 
 
 def readiness_text(readiness: Readiness) -> str:

@@ -10,13 +10,17 @@ import numpy as np
 
 from flows.encoders import EncoderSource
 from flows.errors import Permanent
+from flows.facts import picture_facts
 from flows.progress import Watch, unwatched
 from flows.registry import Registry
 from flows.workspace import Workspace
-from model.checkpoint import ModelCard, TrainedModel
+from model.card import ModelCard
+from model.checkpoint import TrainedModel
 from model.data import Example, Snapshot, kin_groups
 from model.intervals import Interval
 from model.metrics import paired_difference
+from model.page import card_page
+from model.report import held_out_targets, make_report
 from model.train import train as train_model
 
 LOWER_BOUND = -0.01
@@ -124,7 +128,16 @@ def train(
     registry = Registry(workspace.store, workspace.project.name)
     new = not registry.has(model.card.version)
     if new:
-        registry.publish(model)
+        report = make_report(
+            model,
+            snapshot,
+            embeddings_ND,
+            facts=picture_facts(workspace.catalog, sha256s),
+            text_LD=prompts.zero_shot_LD,
+        )
+        model = dataclasses.replace(model, card=dataclasses.replace(model.card, report=report))
+        page = card_page(model, held_out_targets(model, snapshot), title=workspace.project.name)
+        registry.publish(model, page=page)
     verdict = promote_if_better(registry, model, snapshot)
     return TrainResult(
         version=model.card.version,

@@ -90,15 +90,15 @@ def proportion(value: float, drawn_R: Floats, trials: int, *, ranked: bool = Fal
     """Return Wilson's interval for as many independent trials as the bootstrap's spread is worth.
 
     `trials` are the groups that were counted; it stands alone where they are tiny or where the
-    draws do not differ. Measures of a ranking (`ranked`) lean on the few of the rarer answer: the
-    bootstrap's spread is short of theirs by (n - 1) / n, and is itself known of n - 1 only, so that
-    Student's t stands for the normal.
+    draws do not differ. The bootstrap's variance is short of the true one by (n - 1) / n. Measures
+    of a ranking (`ranked`) lean on the few of the rarer answer, and their spread is known no better
+    than n - 1 of them tell: Student's t stands for the normal.
     """
     variance = float(np.var(drawn_R)) if len(drawn_R) else 0.0
     z = _Z95
-    if ranked and trials > 1:
+    if trials > 1:
         variance *= trials / (trials - 1)
-        z = float(stdtrit(trials - 1, 0.975))
+        z = float(stdtrit(trials - 1, 0.975)) if ranked else z
     worth = value * (1 - value) / variance if variance > 0 else 0.0
     if trials < _TINY or worth == 0:
         worth = float(trials)

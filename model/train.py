@@ -19,13 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from model.checkpoint import (
-    LabelCounts,
-    ModelCard,
-    TrainedModel,
-    head_bytes,
-    model_version,
-)
+from model.card import LabelCounts, ModelCard
+from model.checkpoint import TrainedModel, head_bytes, model_version
 from model.classifier import FittingProblem, Floats, MultiLabelHead, Strength
 from model.data import Snapshot
 from model.errors import ModelError
