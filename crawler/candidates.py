@@ -17,6 +17,7 @@ from crawler.decode import Candidate, Examined
 from crawler.decode_pool import DECODE_CPU_S, DecodePool
 from crawler.fetch import Fetched, Unchanged, Validators, fetch
 from crawler.pages import ImageLink
+from crawler.politeness import HostLeases
 from crawler.rejections import Rejected
 from crawler.settings import CrawlPolicy
 
@@ -34,14 +35,15 @@ async def candidates(
     policy: CrawlPolicy,
     allow_private: bool,
     known: Mapping[str, Validators] | None = None,
-    workers: int = 2,
+    leases: HostLeases | None = None,
+    workers: int | None = None,
     decode_cpu_s: float = DECODE_CPU_S,
 ) -> AsyncGenerator[Outcome, None]:
     """Fetch `links` and examine what comes; yield one outcome a link, in no fixed order.
 
     As `crawler.fetch.fetch`, memory is bounded, and the generator wants closing when left early.
     """
-    fetching = fetch(links, policy=policy, allow_private=allow_private, known=known)
+    fetching = fetch(links, policy=policy, allow_private=allow_private, known=known, leases=leases)
     async with (
         DecodePool(workers, policy, cpu_s=decode_cpu_s) as pool,
         aclosing(fetching),
@@ -52,7 +54,7 @@ async def candidates(
 
 
 async def examine_members(
-    members: Iterator[Member], archive_name: str, *, policy: CrawlPolicy, workers: int = 2
+    members: Iterator[Member], archive_name: str, *, policy: CrawlPolicy, workers: int | None = None
 ) -> AsyncGenerator[Outcome, None]:
     """Examine the members of an archive; yield one outcome a member, in no fixed order.
 

@@ -17,9 +17,10 @@ import pytest
 from aiohttp import web
 
 from crawler.consent import Consent, Signal
-from crawler.fetch import Fetched, Unchanged, Validators, fetch
+from crawler.fetch import FLEET_CAP, Fetched, Unchanged, Validators, fetch
 from crawler.pages import ImageLink
 from crawler.rejections import Reason, Rejected
+from crawler.schedule import LOOK_AHEAD
 from tests.crawler.picture_server import (
     FAST,
     JPEG,
@@ -431,7 +432,7 @@ def test_links_are_taken_only_as_outcomes_are() -> None:
                     fetched(await anext(outcomes))
 
     asyncio.run(scenario())
-    assert taken <= 32 + 5
+    assert taken <= LOOK_AHEAD + FLEET_CAP + 5
 
 
 def test_stopping_early_leaves_no_task_behind() -> None:
@@ -444,7 +445,7 @@ def test_stopping_early_leaves_no_task_behind() -> None:
             async with aclosing(outcomes):
                 await anext(outcomes)
             ours = asyncio.all_tasks() - before
-            return {str(task.get_coro()) for task in ours if "_Fetcher" in str(task.get_coro())}
+            return {str(task.get_coro()) for task in ours if "Downloader" in str(task.get_coro())}
 
     assert asyncio.run(scenario()) == set()
 
