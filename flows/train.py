@@ -6,11 +6,10 @@ import dataclasses
 import time
 from collections import defaultdict
 
-import numpy as np
-
 from flows.encoders import EncoderSource
 from flows.errors import Permanent
 from flows.facts import picture_facts
+from flows.models import compare_models
 from flows.progress import Watch, unwatched
 from flows.registry import Registry
 from flows.workspace import Workspace
@@ -18,13 +17,27 @@ from model.card import ModelCard
 from model.checkpoint import TrainedModel
 from model.data import Example, Snapshot, kin_groups
 from model.intervals import Interval
-from model.metrics import paired_difference
 from model.page import card_page
 from model.report import held_out_targets, make_report
 from model.train import train as train_model
 
-LOWER_BOUND = -0.01
-"""A challenger's macro F1 may be this much lower at the pessimistic end of the interval."""
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionRule:
+    """When a challenger replaces the champion, by the difference of their macro F1.
+
+    Its interval's lower end must lie above `lowest`, and its value above `mean`.
+    """
+
+    lowest: float = -0.01
+    mean: float = 0.0
+
+    def allows(self, difference: Interval) -> bool:
+        """Say whether the difference is good enough."""
+        return difference.low > self.lowest and difference.value > self.mean
+
+
+DEFAULT_RULE = PromotionRule()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +111,7 @@ def make_snapshot(workspace: Workspace, encoder_id: str) -> Snapshot:
 def train(
     workspace: Workspace,
     *,
+    rule: PromotionRule = DEFAULT_RULE,
     watch: Watch = unwatched,
 ) -> TrainResult:
     """Make a snapshot, train on it, publish the model, and promote it if it deserves it.
@@ -138,7 +152,7 @@ def train(
         model = dataclasses.replace(model, card=dataclasses.replace(model.card, report=report))
         page = card_page(model, held_out_targets(model, snapshot), title=workspace.project.name)
         registry.publish(model, page=page)
-    verdict = promote_if_better(registry, model, snapshot)
+    verdict = promote_if_better(registry, model, snapshot, rule)
     return TrainResult(
         version=model.card.version,
         snapshot_id=snapshot.id,
@@ -149,7 +163,12 @@ def train(
     )
 
 
-def promote_if_better(registry: Registry, model: TrainedModel, snapshot: Snapshot) -> Verdict:
+def promote_if_better(
+    registry: Registry,
+    model: TrainedModel,
+    snapshot: Snapshot,
+    rule: PromotionRule = DEFAULT_RULE,
+) -> Verdict:
     """Put the model into production if it beats what is there, on pictures neither was fitted on.
 
     Both are judged by their out-of-fold scores on the pictures that both have, against the answers
@@ -164,11 +183,12 @@ def promote_if_better(registry: Registry, model: TrainedModel, snapshot: Snapsho
         reason = "it is the first model"
         registry.promote(version, instead_of=None, reason=reason)
         return Verdict(promoted=True, champion=None, difference=None, reason=reason)
-    difference = compare(model, registry.load(champion), snapshot)
-    if difference is None:
+    comparison = compare_models(model, registry.load(champion), snapshot)
+    if comparison is None:
         reason = f"it has no picture or label in common with {champion}, so nothing is shown"
         return Verdict(promoted=False, champion=champion, difference=None, reason=reason)
-    better = difference.low > LOWER_BOUND and difference.value > 0
+    difference = comparison.difference
+    better = rule.allows(difference)
     reason = (
         f"macro F1 {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] "
         f"against {champion}"
@@ -178,32 +198,35 @@ def promote_if_better(registry: Registry, model: TrainedModel, snapshot: Snapsho
     return Verdict(promoted=better, champion=champion, difference=difference, reason=reason)
 
 
-def compare(
-    challenger: TrainedModel, champion: TrainedModel, snapshot: Snapshot
-) -> Interval | None:
-    """Return the challenger's macro F1 less the champion's; None when they share no picture or label.
+def new_decisions(workspace: Workspace) -> int:
+    """Return on how many pictures and labels the latest word is later than the last training.
 
-    On the labels and pictures that both were trained on, by out-of-fold scores alone.
+    The last training is that of the newest snapshot, by the version of the decisions it was read
+    at; before the first one, every answer counts.
     """
-    shared_labels = [name for name in challenger.head.labels if name in champion.head.labels]
-    row_in_champion = {sha256: row for row, sha256 in enumerate(champion.sha256s)}
-    rows = [row for row, sha256 in enumerate(challenger.sha256s) if sha256 in row_in_champion]
-    if not rows or not shared_labels:
-        return None
-    their_rows = [row_in_champion[challenger.sha256s[row]] for row in rows]
-    own = np.ix_(rows, [challenger.head.labels.index(name) for name in shared_labels])
-    theirs = np.ix_(their_rows, [champion.head.labels.index(name) for name in shared_labels])
-    asked = np.ix_(rows, [snapshot.labels.index(name) for name in shared_labels])
-    groups = [snapshot.groups[row] for row in rows]
-    return paired_difference(
-        challenger.out_of_fold_NL[own],
-        champion.out_of_fold_NL[theirs],
-        snapshot.targets_NL()[asked],
-        challenger_thresholds=challenger.out_of_fold_thresholds_NL[own],
-        champion_thresholds=champion.out_of_fold_thresholds_NL[theirs],
-        groups=groups,
-        seed=snapshot.seed,
+    decisions = workspace.catalog.latest_decisions()
+    newest = max(
+        (
+            Snapshot.from_json(workspace.store.get(info.key).decode())
+            for info in workspace.store.list("snapshots/")
+        ),
+        key=lambda each: each.table_versions.get("decisions", 0),
+        default=None,
     )
+    if newest is None:
+        return len(decisions)
+    kept_of = workspace.catalog.duplicates()
+    known = {example.sha256: example.answers for example in newest.examples}
+    return sum(
+        row.answer != "unsure"
+        and known.get(kept_of.get(sha256, sha256), {}).get(label) != (row.answer == "yes")
+        for (sha256, label), row in decisions.items()
+    )
+
+
+def should_train(workspace: Workspace, train_after_decisions: int = 50) -> bool:
+    """Say whether enough has been decided since the last training to train again."""
+    return new_decisions(workspace) >= train_after_decisions
 
 
 def report_rows(card: ModelCard) -> list[dict[str, str]]:
