@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 
 from flows.encoders import EncoderSource
 from flows.errors import Permanent
@@ -199,28 +200,25 @@ def promote_if_better(
 
 
 def new_decisions(workspace: Workspace) -> int:
-    """Return on how many pictures and labels the latest word is later than the last training.
+    """Return how many answers people have given or changed since the newest snapshot was made.
 
-    The last training is that of the newest snapshot, by the version of the decisions it was read
-    at; before the first one, every answer counts.
+    Counted are those that a snapshot made now would have and that one has not, or has otherwise;
+    before the first snapshot, all.
     """
-    decisions = workspace.catalog.latest_decisions()
-    newest = max(
-        (
-            Snapshot.from_json(workspace.store.get(info.key).decode())
-            for info in workspace.store.list("snapshots/")
-        ),
-        key=lambda each: each.table_versions.get("decisions", 0),
+    now = make_snapshot(workspace, EncoderSource(workspace).id())
+    kept = max(
+        workspace.store.list("snapshots/"),
+        key=lambda each: (each.last_modified, each.key),
         default=None,
     )
-    if newest is None:
-        return len(decisions)
-    kept_of = workspace.catalog.duplicates()
-    known = {example.sha256: example.answers for example in newest.examples}
+    before: dict[str, Mapping[str, bool]] = {}
+    if kept is not None:
+        newest = Snapshot.from_json(workspace.store.get(kept.key).decode())
+        before = {each.sha256: each.answers for each in newest.examples}
     return sum(
-        row.answer != "unsure"
-        and known.get(kept_of.get(sha256, sha256), {}).get(label) != (row.answer == "yes")
-        for (sha256, label), row in decisions.items()
+        before.get(each.sha256, {}).get(label) != answer
+        for each in now.examples
+        for label, answer in each.answers.items()
     )
 
 
