@@ -17,7 +17,8 @@ from model.intervals import Floats
 
 _CUT_J = np.arange(-10, 10.0001, 0.025)  # log odds; 0 is a score of a half
 _BANDWIDTH = 0.5  # of the spread within a class, for one answer; less for more of them
-_SLACK = 0.1  # of F1, for one answer: what a handful of pictures cannot tell apart
+_SLACK = 0.05  # of F1, for one answer: what a handful of pictures cannot tell apart
+_EXPECTED = 100  # answers of the rarer kind at which counts weigh as much as expectations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,16 +94,23 @@ def _with_floor(scores: NDArray[np.float32], positive: NDArray[np.bool_], aim: A
 def _smoothed_best(scores: NDArray[np.float32], positive: NDArray[np.bool_], aim: Aim) -> float:
     """Return the best cut as it would be if every picture stood for more like it.
 
-    The scores of a few dozen pictures have a best cut by chance, which another few dozen do not
-    have. So each counts as a normal of log odds, and a cut moves away from 0.5, where yes and no
-    are equally likely, only for a gain that so few answers could not feign.
+    The answers to a few dozen pictures have a best cut by chance, which another few dozen do not
+    have. So each counts as a normal of log odds; where answers are few, most of what is counted is
+    what calibrated scores and the share of yes lead to expect; and a cut moves away from 0.5 only
+    for a gain that so few answers could not feign.
     """
     odds = logit(np.clip(scores.astype(np.float64), 1e-6, 1 - 1e-6))
     yes, no = odds[positive], odds[~positive]
     fewer = min(len(yes), max(len(no), 1))
     within = np.sqrt((yes.var() + (no.var() if len(no) else 0)) / 2)
     bandwidth = max(_BANDWIDTH * within * fewer**-0.2, 1e-3)
-    true_yes_J, false_yes_J = (_counts_above(each, bandwidth) for each in (yes, no))
+    chance = expit(odds + np.log(len(yes) / max(len(no), 0.5)))  # scores are of balanced answers
+    share = _EXPECTED / (_EXPECTED + fewer)
+    true_yes_J, false_yes_J = (
+        share * _counts_above(odds, bandwidth / 10, expected)
+        + (1 - share) * _counts_above(counted, bandwidth)
+        for expected, counted in ((chance, yes), (1 - chance, no))
+    )
     if aim.kind == "f1":
         worth_J = 2 * true_yes_J / (true_yes_J + false_yes_J + len(yes))
     else:
@@ -113,10 +121,10 @@ def _smoothed_best(scores: NDArray[np.float32], positive: NDArray[np.bool_], aim
     return float(expit(cuts[np.argmin(np.abs(cuts))]))
 
 
-def _counts_above(odds: Floats, bandwidth: float) -> Floats:
-    """Return how many of `odds`, each spread by `bandwidth`, lie above each cut (J,)."""
+def _counts_above(odds: Floats, bandwidth: float, weights: Floats | None = None) -> Floats:
+    """Return how much of `odds`, each spread by `bandwidth`, lies above each cut (J,)."""
     step = _CUT_J[1] - _CUT_J[0]
     held = np.clip(np.rint((odds - _CUT_J[0]) / step).astype(int), 0, len(_CUT_J) - 1)
-    histogram_J = np.bincount(held, minlength=len(_CUT_J)).astype(np.float64)
+    histogram_J = np.bincount(held, weights, minlength=len(_CUT_J)).astype(np.float64)
     above = ndtr(np.arange(1 - len(_CUT_J), len(_CUT_J)) * step / bandwidth)
     return np.convolve(histogram_J, above[::-1])[len(_CUT_J) - 1 : 2 * len(_CUT_J) - 1]
