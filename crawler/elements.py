@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from lxml import etree, html
+from lxml import html
 
 from crawler.about import NOTHING_SAID, About
 from crawler.addresses import Addresses
@@ -64,6 +64,11 @@ _LAZY_BACKGROUNDS = (
     ("data-bg-src", "data-bg-src-hidpi"),
     ("data-bg-image", "data-bg-image-hidpi"),
     ("data-setbg", "data-setbg-hidpi"),
+)
+_STYLED = (
+    "descendant-or-self::*[self::style or @style or "
+    + " or ".join(f"@{name}" for name, _ in _LAZY_BACKGROUNDS)
+    + "]"
 )
 _PREVIEWS = (
     "og:image",
@@ -124,7 +129,7 @@ class _Reader:
                     yield list(self._plain(element, plain[tag], name))
 
     def backgrounds(self, document: html.HtmlElement) -> Iterator[list[Sight]]:
-        for element in document.iter(etree.Element):
+        for element in document.xpath(_STYLED):
             if element.tag == "style":
                 yield from self._css(background_urls(element.text_content()), "css")
             elif style := element.get("style"):
