@@ -32,6 +32,7 @@ def _names(images: list[ImageLink]) -> list[str]:
         ({"cover": {"url": "//cdn.example/7f3a"}}, ["https://cdn.example/7f3a"]),
         ({"images": [{"src": "https://cdn.example/1"}, {"src": "https://cdn.example/2"}]},
          ["https://cdn.example/1", "https://cdn.example/2"]),
+        ({"tracks": [{"image": "/a.jpg"}], "trackImage": "/b.jpg"}, ["/a.jpg", "/b.jpg"]),
         # One picture in several sizes.
         ({"photo": {"thumb": "/t.jpg", "large": "/l.jpg", "medium": {"url": "/m.jpg"}}}, ["/l.jpg"]),
         # HTML and JSON within strings.
