@@ -18,8 +18,8 @@ from flows.prelabel import calibrations
 from flows.search import Hit, search
 from flows.workspace import Workspace
 from model.labels import LabelPrompt, Taxonomy
-from model.metrics import average_precision
 from model.prelabel import embed_prompts, margins, prelabel, suggest
+from model.ranking import average_precision
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
