@@ -54,12 +54,21 @@ async def fetch(
     `crawler.memory.MAX_HELD_BYTES` of bodies, and one, are in memory. Close the generator
     (`contextlib.aclosing`) when stopping early.
     """
-    gates = HostGates(concurrency_per_host=policy.concurrency_per_host, delay_s=policy.delay_s)
+    news = asyncio.Event()
+
+    def on_introduced(host: str) -> None:
+        schedule.look_at(host)
+        news.set()
+
+    gates = HostGates(
+        concurrency_per_host=policy.concurrency_per_host,
+        delay_s=policy.delay_s,
+        on_introduced=on_introduced,
+    )
     memory = MemoryBudget()
     schedule = Schedule(links, gates)
     running: dict[asyncio.Task[Outcome | Again], Turn] = {}
     ended: deque[asyncio.Task[Outcome | Again]] = deque()
-    news = asyncio.Event()
 
     def on_end(task: asyncio.Task[Outcome | Again]) -> None:
         ended.append(task)
@@ -88,12 +97,15 @@ async def fetch(
                 while len(running) < FLEET_CAP and memory.has_room_for(len(running) - len(ended)):
                     if (turn := schedule.next()) is None:
                         break
+                    gates.claim(turn.host)
                     task = asyncio.create_task(downloader.take(turn))
                     running[task] = turn
                     task.add_done_callback(on_end)
                 if ended:
                     task = ended.popleft()
-                    outcome = _settled(schedule, running.pop(task), task.result())
+                    turn = running.pop(task)
+                    gates.release(turn.host)
+                    outcome = _settled(schedule, turn, task.result())
                     if outcome is not None:
                         # The rest stays in the window until it is asked for.
                         yield outcome

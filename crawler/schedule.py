@@ -73,12 +73,12 @@ class Schedule:
     def ended(self, turn: Turn) -> None:
         """Note that `turn` has ended, so that its host may have room for another."""
         self._refused.pop(turn.host, None)
-        self._look_at(turn.host)
+        self.look_at(turn.host)
 
     def again(self, turn: Turn, after_s: float) -> None:
         """Take `turn` back, to be tried again."""
         heapq.heappush(self._later, (time.monotonic() + after_s, next(self._count), turn))
-        self._look_at(turn.host)
+        self.look_at(turn.host)
 
     def refused(self, turn: Turn, after_s: float) -> None:
         """Take `turn` back, whose host another worker visits now."""
@@ -97,6 +97,13 @@ class Schedule:
         self._waiting = 0
         return turns
 
+    def look_at(self, host: str, after_s: float = 0.0) -> None:
+        """Ask the gate of `host` anew, if something is queued for it."""
+        at = time.monotonic() + after_s
+        if host in self._queues and self._due.get(host, math.inf) > at:
+            self._due[host] = at
+            heapq.heappush(self._hosts, (at, next(self._count), host))
+
     def _open(self) -> Turn | None:
         """Return the next turn of a host that may be asked now, and put off hosts that may not."""
         while self._hosts and self._hosts[0][0] <= time.monotonic():
@@ -110,13 +117,13 @@ class Schedule:
             if opens_in is None:
                 continue  # `ended` will look at it again
             if opens_in > 0:
-                self._look_at(host, opens_in)
+                self.look_at(host, opens_in)
                 continue
             queue = self._queues[host]
             turn = queue.popleft()
             self._waiting -= 1
             if queue:
-                self._look_at(host)  # behind all others that are due
+                self.look_at(host)  # behind all others that are due
             else:
                 del self._queues[host]
             return turn
@@ -126,15 +133,9 @@ class Schedule:
         queue = self._queues.get(turn.host)
         if queue is None:
             queue = self._queues[turn.host] = deque()
-            self._look_at(turn.host)
+            self.look_at(turn.host)
         self._waiting += 1
         (queue.appendleft if first else queue.append)(turn)
-
-    def _look_at(self, host: str, after_s: float = 0.0) -> None:
-        at = time.monotonic() + after_s
-        if host in self._queues and self._due.get(host, math.inf) > at:
-            self._due[host] = at
-            heapq.heappush(self._hosts, (at, next(self._count), host))
 
 
 def _host(url: str) -> str:
