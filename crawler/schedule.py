@@ -70,6 +70,10 @@ class Schedule:
         due = [heap[0][0] for heap in (self._hosts, self._later) if heap]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
+    def is_empty(self) -> bool:
+        """Return whether nothing is left that was taken from `links`; `next` looks for more."""
+        return not self._queues and not self._later
+
     def ended(self, turn: Turn) -> None:
         """Note that `turn` has ended, so that its host may have room for another."""
         self._refused.pop(turn.host, None)
@@ -85,6 +89,7 @@ class Schedule:
         self._refused.setdefault(turn.host, time.monotonic())
         self._gates.delay(turn.host, after_s)
         self._queue(turn, first=True)
+        self.look_at(turn.host)
 
     def given_up(self, patience_s: float) -> list[Turn]:
         """Return, and forget, all turns if each has been refused for `patience_s`; else none."""
