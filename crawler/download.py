@@ -89,14 +89,16 @@ class Downloader:
         )
 
     async def take(self, turn: Turn) -> Outcome | Again:
-        """Return what became of the link of `turn`; never raises for what a site does."""
+        """Return what became of the link of `turn`; never raises for what a site does.
+
+        The caller has claimed a place at the gate of its host.
+        """
         link = turn.link
         try:
             require_consent(link.consent)
             if link.url[:5].lower() == "data:":
                 return from_data_url(link, max_bytes=self.policy.max_bytes)
-            with self.gates.claim(turn.host):
-                return await _Attempt(self, turn).outcome()
+            return await _Attempt(self, turn).outcome()
         except _HeldElsewhere:
             return Again(turn=turn, after_s=self.lease_poll_s, held_elsewhere=True)
         except Refused as refused:

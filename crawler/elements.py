@@ -61,9 +61,9 @@ _LAZY_BACKGROUNDS = (
     ("data-bg-multi", "data-bg-multi-hidpi"),
     ("data-background", "data-background-hidpi"),
     ("data-background-image", "data-background-image-hidpi"),
-    ("data-bg-src", ""),
-    ("data-bg-image", ""),
-    ("data-setbg", ""),
+    ("data-bg-src", "data-bg-src-hidpi"),
+    ("data-bg-image", "data-bg-image-hidpi"),
+    ("data-setbg", "data-setbg-hidpi"),
 )
 _PREVIEWS = (
     "og:image",

@@ -97,9 +97,11 @@ class GuardedResolver(AbstractResolver):
     the connector would be free to pick the bad one.
     """
 
-    def __init__(self, *, allow_private: bool = False) -> None:
+    def __init__(
+        self, *, allow_private: bool = False, inner: AbstractResolver | None = None
+    ) -> None:
         self._allow_private = allow_private
-        self._inner = ThreadedResolver()
+        self._inner = inner or ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

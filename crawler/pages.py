@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from lxml import etree, html
+from lxml import html
 
 from crawler.about import NOTHING_SAID, About
 from crawler.addresses import Addresses, page_address
@@ -32,6 +32,7 @@ from crawler.consent import (
 from crawler.css import imported_sheets
 from crawler.elements import element_pictures, license_link
 from crawler.filenames import names_other_file, names_picture
+from crawler.markup import parse_html
 from crawler.sightings import Sightings
 from crawler.state import runs, script_pictures
 from crawler.structured import structured_pictures
@@ -110,7 +111,7 @@ def read_page(
 
     `headers` are the response's: what they forbid counts with what the page says itself.
     """
-    document = _parse(html_text)
+    document = parse_html(html_text)
     addresses = Addresses(_base_url(document, page_url))
     consent = consent_from_headers(headers, url=page_url, user_agent=user_agent).merge(
         consent_from_html(document, url=page_url, user_agent=user_agent)
@@ -147,17 +148,6 @@ def read_page(
         style_sheets=tuple(dict.fromkeys(_style_sheets(document, addresses))),
         feeds=tuple(dict.fromkeys(_feeds(document, addresses))) if follow else (),
     )
-
-
-def _parse(text: str) -> html.HtmlElement:
-    # As bytes: a page that declares another encoding has been decoded already, and must not be
-    # decoded twice. libxml2 stops at a NUL.
-    data = text.replace("\0", "").encode("utf-8", errors="replace")
-    parser = html.HTMLParser(encoding="utf-8", huge_tree=True)
-    try:
-        return html.document_fromstring(data, parser=parser)
-    except etree.ParserError:  # no element in it
-        return html.document_fromstring(b"<html></html>", parser=parser)
 
 
 def _base_url(document: html.HtmlElement, page_url: str) -> str:

@@ -16,6 +16,7 @@ from lxml import html
 from crawler.about import NOTHING_SAID, About
 from crawler.addresses import Addresses
 from crawler.filenames import names_other_file, names_picture
+from crawler.markup import words
 from crawler.sightings import PLACEHOLDER, SHOWN, Sight
 from crawler.state import pictures_in_text
 
@@ -84,7 +85,7 @@ def _node_pictures(node: Mapping[str, Any], addresses: Addresses) -> Iterator[li
         ]
         yield main + small
         return
-    title = _words(node.get("name")) or _words(node.get("headline"))
+    title = _text(node.get("name")) or _text(node.get("headline"))
     for key, value in node.items():
         if _name(key) in _PICTURES:
             for raw in _strings(value):
@@ -102,13 +103,13 @@ def _is_image(node: Mapping[str, Any]) -> bool:
 def _about(node: Mapping[str, Any], addresses: Addresses) -> About:
     licence, acquire = (_reference(node.get(key)) for key in ("license", "acquireLicensePage"))
     return About(
-        title=_words(node.get("name")) or _words(node.get("headline")),
-        caption=_words(node.get("caption")) or _words(node.get("description")),
+        title=_text(node.get("name")) or _text(node.get("headline")),
+        caption=_text(node.get("caption")) or _text(node.get("description")),
         width=_size(node.get("width")),
         height=_size(node.get("height")),
         license=addresses.resolve(licence) or licence if "/" in licence else licence,
         creator=_people(node.get("creator")) or _people(node.get("author")),
-        credit=_words(node.get("creditText")) or _words(node.get("copyrightNotice")),
+        credit=_text(node.get("creditText")) or _text(node.get("copyrightNotice")),
         acquire_license=addresses.resolve(acquire) or "",
     )
 
@@ -178,7 +179,7 @@ def _reference(value: object) -> str:
     """Return an address given as such or as an object that has one; "" if there is none."""
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, str):
-            return each.strip()
+            return words(each)
         if isinstance(each, dict):
             return _reference(each.get("url") or each.get("@id") or each.get("name"))
     return ""
@@ -187,12 +188,12 @@ def _reference(value: object) -> str:
 def _people(value: object) -> str:
     """Return names, with commas between."""
     people = value if isinstance(value, list) else [value]
-    names = [_words(each.get("name") if isinstance(each, dict) else each) for each in people]
+    names = [_text(each.get("name") if isinstance(each, dict) else each) for each in people]
     return ", ".join(filter(None, names))
 
 
-def _words(value: object) -> str:
-    return " ".join(next(_strings(value), "").split())
+def _text(value: object) -> str:
+    return words(next(_strings(value), ""))
 
 
 def _size(value: object) -> int | None:
