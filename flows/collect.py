@@ -29,6 +29,7 @@ from flows.progress import Progress, Watch, unwatched
 from flows.records import new_run_id, once
 from flows.rows import ImageRow, LinkRow, Provenance
 from flows.shards import MAX_SHARD_BYTES, MAX_SHARD_IMAGES, Member, Place, write_shard
+from flows.tombstones import Tombstones, keep_out
 from flows.workspace import Workspace
 
 
@@ -97,10 +98,15 @@ def collect(
             if row.outcome == "kept" and (row.etag or row.last_modified)
         }
         sink = _Sink(workspace, source_name, run_id, earlier)
+        gone = Tombstones(workspace.store).load()
         with Ledger(ledger_path) as ledger:
             sink.reject(each for each in ledger.rejected() if each.url not in settled)
             outcomes = candidates(
-                (link for link in ledger.links() if link.url not in settled),
+                (
+                    link
+                    for link in ledger.links()
+                    if link.url not in settled and not gone.covers(link.url, link.page_url)
+                ),
                 policy=policy,
                 allow_private=source.allow_private,
                 known=known,
@@ -229,6 +235,7 @@ class _Sink:
     def _commit(self) -> None:
         """Bytes, then image rows, then link rows: see the head of this module."""
         catalog, store = self._workspace.catalog, self._workspace.store
+        self._candidates, self._links = keep_out(store, self._candidates, self._links)
         by_sha256 = {each.fingerprint.sha256: each for each in self._candidates}
         stored = catalog.places(list(by_sha256))
         new = [each for sha256, each in by_sha256.items() if sha256 not in stored]

@@ -44,6 +44,7 @@ from flows.leases import BucketLeases
 from flows.objects import ObjectStore
 from flows.progress import Watch, silent, unwatched
 from flows.records import once
+from flows.tombstones import Tombstones
 from flows.workspace import Workspace
 
 SHARDS = 64
@@ -129,7 +130,9 @@ def plan_crawl(
             sink.reject(each for each in ledger.rejected() if each.url not in settled)
             asyncio.run(sink.drain(_nothing(), silent, done=0, total=0))
             prefix = f"runs/{run_id}/links-{source_name}"
-            keys = write_links(workspace.store, prefix, ledger.links(), shards=shards)
+            gone = Tombstones(workspace.store).load()
+            links = (each for each in ledger.links() if not gone.covers(each.url, each.page_url))
+            keys = write_links(workspace.store, prefix, links, shards=shards)
         return CrawlPlan(
             run_id=run_id,
             source=source_name,
@@ -153,7 +156,12 @@ def collect_shard(
     source = workspace.project.source(plan.source)
 
     def work() -> ShardResult:
-        links = list(read_links(workspace.store, shard))
+        gone = Tombstones(workspace.store).load()
+        links = [
+            link
+            for link in read_links(workspace.store, shard)
+            if not gone.covers(link.url, link.page_url)
+        ]
         earlier = {row.url: row for row in workspace.catalog.links(plan.source)}
         settled = {url for url, row in earlier.items() if row.run_id == plan.run_id}
         known = {

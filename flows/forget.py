@@ -8,7 +8,8 @@ A trained model cannot unlearn. Models and snapshots that name a forgotten pictu
 left: train anew, and delete `models/<name>/<version>/` and `snapshots/<id>.json` if need be.
 
 Forget while nothing else writes to the project. A collector that runs meanwhile asks for the
-tombstones before each commit; what it had begun to write before is found by the next call.
+tombstones before each commit; what it had begun to write before is found by the next call. Ledgers
+of unfinished crawls, on the workers' own disks, keep addresses until those crawls end.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class ForgetResult:
 
 
 def forgotten(workspace: Workspace) -> Forgotten:
-    """Return what must not come back: ask it before each commit (`Forgotten.covers`)."""
+    """Return what must not come back (`Forgotten.covers` says whether a link is of it)."""
     return Tombstones(workspace.store).load()
 
 

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
+from crawler.decode import Candidate
 from flows.objects import ObjectStore
-from flows.rows import SCHEMA_VERSION, SCHEMA_VERSION_KEY
+from flows.rows import SCHEMA_VERSION, SCHEMA_VERSION_KEY, LinkRow
 from flows.tables import Table
 
 Kind = Literal["sha256", "url", "host"]
@@ -50,7 +51,9 @@ class Forgotten:
     hosts: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, *, sha256s: Iterable[str], urls: Iterable[str], hosts: Iterable[str]) -> Forgotten:
+    def of(
+        cls, *, sha256s: Iterable[str] = (), urls: Iterable[str] = (), hosts: Iterable[str] = ()
+    ) -> Forgotten:
         """Return the tombstones of pictures, addresses and hosts as they are."""
         return cls(
             sha256s=frozenset(sha256s),
@@ -143,6 +146,30 @@ class Tombstones:
             urls=frozenset(found["url"]),
             hosts=frozenset(found["host"]),
         )
+
+
+def keep_out(
+    store: ObjectStore, candidates: list[Candidate], links: list[LinkRow]
+) -> tuple[list[Candidate], list[LinkRow]]:
+    """Return what of both may be committed: nothing that was forgotten comes back.
+
+    An address at which a forgotten picture came again is forgotten, too: it is not asked again.
+    """
+    tombstones = Tombstones(store)
+    gone = tombstones.load()
+    if not gone:
+        return candidates, links
+    allowed, again = [], []
+    for each in candidates:
+        link = each.fetched.link
+        if gone.covers(link.url, link.page_url, sha256=each.fingerprint.sha256):
+            again.append(link.url)
+        else:
+            allowed.append(each)
+    tombstones.add(Forgotten.of(urls=again))
+    return allowed, [
+        row for row in links if not gone.covers(row.url, row.page_url, sha256=row.sha256)
+    ]
 
 
 def digest(kind: Kind, value: str) -> str:

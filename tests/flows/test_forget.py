@@ -235,6 +235,31 @@ def test_after_forgetting_a_host_its_name_is_nowhere(world: World) -> None:
     assert set(world.workspace.catalog.sha256s()) == set(world.sha256s[4:])
 
 
+def test_what_was_forgotten_does_not_come_back(world: World) -> None:
+    """Its address is not asked again; nor, once it was met there, is another address that has it."""
+    workspace, catalog = world.workspace, world.workspace.catalog
+    mirror = world.hosts[1].url("/mirror.jpg")
+    world.hosts[1].files = {
+        **world.hosts[1].files,
+        "/mirror.jpg": catalog.read_image_bytes(world.sha256s[1]),
+    }
+    text = (workspace.root / "project.toml").read_text()
+    (workspace.root / "project.toml").write_text(
+        text.replace("start = [", f"start = [{json.dumps(mirror)}, ")
+    )
+    workspace = dataclasses.replace(workspace, project=Project.load(workspace.root))
+    forget(workspace, sha256s=[world.sha256s[1]], hosts=[])
+
+    for run_id in ("second", "third"):
+        collect(workspace, "list", run_id=run_id)
+
+    assert world.sha256s[1] not in set(catalog.sha256s())
+    assert [row.url for row in catalog.links() if row.url in (mirror, world.url(1))] == []
+    assert [each.path for each in world.hosts[0].asked].count("/1.jpg") == 1
+    assert [each.path for each in world.hosts[1].asked].count("/mirror.jpg") == 1
+    assert traces(workspace.store, mirror.encode(), world.url(1).encode()) == {}
+
+
 @pytest.mark.slow
 def test_killed_again_and_again_and_called_again_it_ends_the_same(world: World) -> None:
     """Each call gets some steps further than the last; only the first ones say what to forget."""
