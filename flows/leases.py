@@ -33,6 +33,9 @@ from flows.objects import ObjectStore
 SKEW_S = 2.0
 """What the store's clocks may differ by, and the second by which its Date header is rounded."""
 
+MIN_TTL_S = 5.0
+"""With less, the margins above and below leave no time between two renewals."""
+
 _RENEWALS_PER_TTL = 3
 _DRIFT = 0.01
 # A lease is not counted on in its last quarter: a request that starts has as long as that to end.
@@ -73,8 +76,8 @@ class BucketLeases:
     """
 
     def __init__(self, store: ObjectStore, owner: str, *, ttl_s: float = 120.0) -> None:
-        if ttl_s <= SKEW_S:
-            raise ValueError(f"a lease must last longer than {SKEW_S} s, not {ttl_s} s")
+        if ttl_s < MIN_TTL_S:
+            raise ValueError(f"a lease must last {MIN_TTL_S} s at least, not {ttl_s} s")
         self._store = store
         self._owner = f"{owner} {uuid.uuid4().hex}"
         self._ttl_s = ttl_s
