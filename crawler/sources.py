@@ -40,7 +40,10 @@ class Source:
     url_column: str = ""
     """The column of `table` that holds the addresses, when its name does not say so."""
     stop_after_known: int | None = None
-    """End when so many pictures in a row are known from earlier runs: for what shows the newest first."""
+    """For kind `site`: end when so many pictures in a row are known from earlier runs: for what shows the newest first."""
+    sitemaps: bool = True
+    """Look for pages in the sitemaps of the start pages' hosts, too."""
+    max_minutes: float | None = None
     allow_private: bool = False
     """Permit loopback and private addresses."""
 

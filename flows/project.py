@@ -133,6 +133,8 @@ class SourceConfig(_Section):
     stop_after_known: int | None = Field(
         default=None, ge=1, description="a whole number, 1 or more"
     )
+    sitemaps: bool = Field(default=True, description="true or false")
+    max_minutes: float | None = Field(default=None, gt=0, description="minutes, more than 0")
     schedule: Schedule = None
 
     @model_validator(mode="after")

@@ -151,7 +151,7 @@ def test_a_table_that_leads_to_other_people_needs_a_contact(workspace: Workspace
     path = workspace.root / "mine.txt"
     path.write_text("https://example.org/1.jpg\n")
     source = table_source(str(path), name="mine", url_column="", allow_private=False)
-    with pytest.raises(SourceInvalid, match="example.org anonymously"):
+    with pytest.raises(SourceInvalid, match=r"example\.org anonymously"):
         collect(workspace, source)
 
 
