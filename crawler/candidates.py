@@ -36,7 +36,7 @@ async def candidates(
     allow_private: bool,
     known: Mapping[str, Validators] | None = None,
     leases: HostLeases | None = None,
-    workers: int = 2,
+    workers: int | None = None,
     decode_cpu_s: float = DECODE_CPU_S,
 ) -> AsyncGenerator[Outcome, None]:
     """Fetch `links` and examine what comes; yield one outcome a link, in no fixed order.
@@ -58,7 +58,7 @@ async def examine_members(
     archive_name: str,
     *,
     policy: CrawlPolicy,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> AsyncGenerator[Outcome, None]:
     """Examine the members of an archive; yield one outcome a member, in no fixed order.
 

@@ -23,16 +23,20 @@ DECODE_CPU_S = 60.0
 
 
 class DecodePool:
-    """A few worker processes, each with one picture at a time; use it as a context manager.
+    """Worker processes, each with one picture at a time, one for each core unless told otherwise.
+
+    Use it as a context manager.
 
     Workers start when they are first needed, and end with this process however it ends.
     """
 
-    def __init__(self, workers: int, policy: CrawlPolicy, *, cpu_s: float = DECODE_CPU_S) -> None:
-        self.workers = workers
+    def __init__(
+        self, workers: int | None, policy: CrawlPolicy, *, cpu_s: float = DECODE_CPU_S
+    ) -> None:
+        self.workers = workers or len(os.sched_getaffinity(0))
         self._policy = policy
         self._cpu_s = cpu_s
-        self._slots = asyncio.Semaphore(workers)
+        self._slots = asyncio.Semaphore(self.workers)
         self._idle: list[Process] = []
 
     async def __aenter__(self) -> Self:
@@ -83,7 +87,12 @@ class DecodePool:
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            # One thread: there is a worker for each core.
+            env={
+                **os.environ,
+                "OPENBLAS_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            },
         )
         try:
             await _hear(worker)  # it says that it is ready

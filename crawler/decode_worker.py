@@ -13,8 +13,10 @@ import base64
 import dataclasses
 import json
 import os
+import resource
 import signal
 import sys
+from pathlib import Path
 from typing import IO
 
 import imagehash
@@ -24,6 +26,13 @@ from crawler.decode import Examined, Fingerprint, examine
 from crawler.rejections import ImageRejected, Reason
 
 Refusal = tuple[Reason, str]
+
+_DATA_BYTES = 384 * 2**20
+"""What a picture may add to the worker's memory: 100 million pixels of RGB, once, and some more.
+
+A few hundred kilobytes can hold a picture of any size; the kernel holds the line where a decoder,
+which may be asked for frames or tiles beyond what its header said, does not.
+"""
 
 
 def reply_to_json(reply: Examined | Refusal) -> bytes:
@@ -63,6 +72,7 @@ def main() -> None:
     os.dup2(nowhere, 2)
     # imagehash imports scipy when it first hashes: no picture should have that on its account.
     imagehash.phash(Image.new("L", (32, 32)))
+    _limit_memory()
     _send(answers, b"")  # ready
     while (body := _next_message(sys.stdin.buffer)) is not None:
         # A hanging decoder sits in C, where no exception reaches it; SIGPROF's default action does.
@@ -75,8 +85,24 @@ def main() -> None:
 def _examined(body: bytes, max_pixels: int, min_side: int) -> Examined | Refusal:
     try:
         return examine(body, max_pixels=max_pixels, min_side=min_side)
+    except MemoryError:
+        return _TOO_MUCH
     except ImageRejected as rejected:
-        return rejected.reason, rejected.detail
+        return _TOO_MUCH if _ran_out_of_memory(rejected) else (rejected.reason, rejected.detail)
+
+
+_TOO_MUCH = (Reason.TOO_MANY_PIXELS, f"decoding takes more than {_DATA_BYTES >> 20} MiB")
+
+
+def _ran_out_of_memory(rejected: ImageRejected) -> bool:
+    return isinstance(rejected.__cause__, MemoryError)
+
+
+def _limit_memory() -> None:
+    """Bound what this process may allocate beyond what it has already."""
+    pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
+    limit = pages * resource.getpagesize() + _DATA_BYTES
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _send(stream: IO[bytes], message: bytes) -> None:
