@@ -20,7 +20,7 @@ import platform
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,22 +28,23 @@ import pyarrow.parquet as pq
 
 from crawler.candidates import candidates
 from crawler.consent import Consent
-from crawler.decode import Candidate
 from crawler.discover import discover
-from crawler.fetch import Unchanged, Validators
 from crawler.hosts import host_of
 from crawler.ledger import Ledger
 from crawler.pages import About, ImageLink
-from crawler.rejections import Rejected
 from crawler.sources import Source
-
-# To be taken from flows/sink.py and flows/collect.py when `sources` has merged them there.
-from flows.collect import CollectResult, _forget, _result, _Sink, drop_duplicates
+from flows.collect import CollectResult, conclude, drop_duplicates
+from flows.earlier import Earlier, is_final
 from flows.errors import Transient
 from flows.leases import BucketLeases
+from flows.listing import Listing
+from flows.live import Live
 from flows.objects import ObjectStore
 from flows.progress import Watch, silent, unwatched
 from flows.records import once
+from flows.rows import LinkRow
+from flows.scratch import Scratch
+from flows.sink import CommitLimits, Sink
 from flows.tombstones import Tombstones
 from flows.workspace import Workspace
 
@@ -82,6 +83,8 @@ class ShardResult:
     links: int
     fetched: int
     """Bodies that were read."""
+    bytes: int
+    """Of pictures that were kept."""
 
     def __str__(self) -> str:
         """Return the line with which the task ends."""
@@ -108,31 +111,51 @@ def plan_crawl(
     worker visits one of them for ten minutes on end.
     """
     source = workspace.project.source(source_name)
-    ledger_path = workspace.scratch / run_id / f"{source_name}.sqlite"
+    scratch = Scratch.of(workspace, run_id, source_name)
 
     def work() -> CrawlPlan:
-        ledger_path.parent.mkdir(parents=True, exist_ok=True)
-        with worker_leases(workspace.store) as leases, watch(f"discover {source_name}") as progress:
-            _take_start_hosts(leases, source)
-            found = discover(
-                source,
-                workspace.project.policy(),
-                ledger_path,
-                on_progress=lambda pages, links: progress(links, None),
-            )
-            for address in source.start:
-                leases.rest(host_of(address), workspace.project.policy().delay_s)
-        with Ledger(ledger_path) as ledger:
-            settled = {
-                row.url for row in workspace.catalog.links(source_name) if row.run_id == run_id
-            }
-            sink = _Sink(workspace, source_name, run_id, {})
-            sink.reject(each for each in ledger.rejected() if each.url not in settled)
-            asyncio.run(sink.drain(_nothing(), silent, done=0, total=0))
-            prefix = f"runs/{run_id}/links-{source_name}"
+        scratch.begin(source.table)
+        listing = Listing(workspace, source, scratch)
+        with Earlier(scratch.earlier, workspace.catalog, source_name, run_id=run_id) as earlier:
+            with (
+                worker_leases(workspace.store) as leases,
+                watch(f"discover {source_name}") as progress,
+            ):
+                _take_start_hosts(leases, source)
+                found = discover(
+                    source,
+                    workspace.project.policy(),
+                    scratch.ledger,
+                    on_progress=lambda pages, links: progress(links, None, f"{pages} pages read"),
+                    listed=listing.links(),
+                    known=earlier.kept(),
+                )
+                for address in source.start:
+                    leases.rest(host_of(address), workspace.project.policy().delay_s)
             gone = Tombstones(workspace.store).load()
-            links = (each for each in ledger.links() if not gone.covers(each.url, each.page_url))
-            keys = write_links(workspace.store, prefix, links, shards=shards)
+            with Ledger(scratch.ledger) as ledger:
+                sink = Sink(
+                    workspace,
+                    source_name,
+                    run_id,
+                    earlier,
+                    live=Live(silent),
+                    limits=CommitLimits(),
+                )
+                for rejected in (ledger.rejected(), listing.rejected()):
+                    sink.settle(each for each in rejected if not earlier.is_settled(each.url))
+                sink.settle(_settled(ledger.links(), earlier))
+                keys = write_links(
+                    workspace.store,
+                    f"runs/{run_id}/links-{source_name}",
+                    (
+                        link
+                        for link in ledger.links()
+                        if _is_open(earlier.row(link.url), run_id)
+                        and not gone.covers(link.url, link.page_url)
+                    ),
+                    shards=shards,
+                )
         return CrawlPlan(
             run_id=run_id,
             source=source_name,
@@ -142,7 +165,7 @@ def plan_crawl(
         )
 
     plan, _ = once(workspace.store, run_id, f"plan-{source_name}", CrawlPlan, work)
-    _forget(ledger_path)
+    scratch.end()
     return plan
 
 
@@ -154,35 +177,39 @@ def collect_shard(
     Killed and called again, anywhere, it goes on with the links that have no row yet.
     """
     source = workspace.project.source(plan.source)
+    stage = f"{plan.source}-{Path(shard).stem}"
+    scratch = Scratch.of(workspace, plan.run_id, f"shard-{stage}")
 
     def work() -> ShardResult:
+        scratch.begin(shard)
         gone = Tombstones(workspace.store).load()
-        links = [
-            link
-            for link in read_links(workspace.store, shard)
-            if not gone.covers(link.url, link.page_url)
-        ]
-        earlier = {row.url: row for row in workspace.catalog.links(plan.source)}
-        settled = {url for url, row in earlier.items() if row.run_id == plan.run_id}
-        known = {
-            url: Validators(etag=row.etag, last_modified=row.last_modified)
-            for url, row in earlier.items()
-            if row.outcome == "kept" and (row.etag or row.last_modified)
-        }
-        sink = _Sink(workspace, plan.source, plan.run_id, earlier)
-        with worker_leases(workspace.store) as leases, watch(f"fetch {shard}") as progress:
+        links = list(read_links(workspace.store, shard))
+        with (
+            Earlier(scratch.earlier, workspace.catalog, plan.source, run_id=plan.run_id) as earlier,
+            worker_leases(workspace.store) as leases,
+            watch(f"fetch {shard}") as progress,
+        ):
+            live = Live(progress, total=len(links))
+            sink = Sink(
+                workspace, plan.source, plan.run_id, earlier, live=live, limits=CommitLimits()
+            )
             outcomes = candidates(
-                (link for link in links if link.url not in settled),
+                (
+                    link
+                    for link in links
+                    if not earlier.is_settled(link.url) and not gone.covers(link.url, link.page_url)
+                ),
                 policy=workspace.project.policy(),
                 allow_private=source.allow_private,
-                known=known,
+                known=earlier,
                 leases=leases,
             )
-            asyncio.run(sink.drain(outcomes, progress, done=0, total=len(links)))
-        return ShardResult(shard=shard, links=len(links), fetched=sink.fetched)
+            asyncio.run(sink.drain(outcomes, live.tell))
+        return ShardResult(shard=shard, links=len(links), fetched=live.bodies, bytes=live.bytes)
 
-    stage = f"shard-{plan.source}-{Path(shard).stem}"
-    return once(workspace.store, plan.run_id, stage, ShardResult, work)[0]
+    result, _ = once(workspace.store, plan.run_id, f"shard-{stage}", ShardResult, work)
+    scratch.end()
+    return result
 
 
 def finish_crawl(
@@ -196,11 +223,29 @@ def finish_crawl(
 
     def work() -> CollectResult:
         drop_duplicates(workspace.catalog)
-        fetched = sum(result.fetched for result in results)
-        return _result(workspace, plan.source, plan.run_id, plan.pages, fetched, started)
+        live = Live(silent)
+        for result in results:
+            live.bodies += result.fetched
+            live.bytes += result.bytes
+        return conclude(
+            workspace, plan.source, plan.run_id, pages=plan.pages, live=live, started=started
+        )
 
     stage = f"collect-{plan.source}"
     return once(workspace.store, plan.run_id, stage, CollectResult, work)[0]
+
+
+def _settled(links: Iterable[ImageLink], earlier: Earlier) -> Iterator[LinkRow]:
+    """Yield the rows of links that need not be fetched again, and are not of this run yet."""
+    for link in links:
+        row = earlier.row(link.url)
+        if row is not None and is_final(row) and not earlier.is_settled(link.url):
+            yield row
+
+
+def _is_open(row: LinkRow | None, run_id: str) -> bool:
+    """Return whether a link is to be fetched, going by what was recorded of it."""
+    return row is None or (row.run_id != run_id and not is_final(row))
 
 
 def worker_leases(store: ObjectStore) -> BucketLeases:
@@ -274,10 +319,3 @@ def _take_start_hosts(leases: BucketLeases, source: Source) -> None:
             if time.monotonic() > deadline:
                 raise Transient(f"{host} is being visited by another worker: try again later")
             time.sleep(_POLL_S)
-
-
-async def _nothing() -> AsyncGenerator[Candidate | Unchanged | Rejected, None]:
-    """Yield no outcome: what discovery has refused is all there is to commit."""
-    none: tuple[Rejected, ...] = ()
-    for outcome in none:
-        yield outcome

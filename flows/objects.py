@@ -159,6 +159,14 @@ class ObjectStore:
         with self._explained(key):
             self._client.upload_fileobj(file, self.bucket, self._full(key), Config=config)
 
+    def download(self, key: str, file: IO[bytes]) -> None:
+        """Write the object's bytes to `file`, in parts; NotFound if there is none."""
+        config = TransferConfig(multipart_chunksize=_PART_BYTES, max_concurrency=4)
+        if self.head(key) is None:
+            raise NotFound(f"there is no object {self.uri(key)}")
+        with self._explained(key):
+            self._client.download_fileobj(self.bucket, self._full(key), file, Config=config)
+
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield every object whose key starts with `prefix`, in the order of keys."""
         pages = self._client.get_paginator("list_objects_v2")

@@ -147,6 +147,20 @@ class Table:
         """Write the rows over those with the same key, unseen: whoever comes last is right."""
         self._claim(lambda dataset: _merge(dataset, keys, rows))
 
+    def merge_newer(self, keys: Sequence[str], rows: pa.Table, *, by: str) -> int:
+        """Write the rows whose key is not there, or there with a smaller `by`; return how many are new.
+
+        One pass over the keys, whatever the number of rows; nothing that is there is read.
+        """
+
+        def work(dataset: lance.LanceDataset) -> int:
+            merge = dataset.merge_insert(list(keys))
+            merge = merge.when_matched_update_all(f"source.{by} > target.{by}")
+            merge = merge.when_not_matched_insert_all()
+            return int(merge.conflict_retries(0).execute(rows)["num_inserted_rows"])
+
+        return self._claim(work)
+
     def rewrite(
         self,
         keys: Sequence[str],
