@@ -7,6 +7,9 @@ tombstones and the bucket: killed at any instant, it is carried to the same end 
 A trained model cannot unlearn. Models and snapshots that name a forgotten picture are reported, and
 left: train anew, and delete `models/<name>/<version>/` and `snapshots/<id>.json` if need be.
 
+What lies outside the bucket's present state is not ours to reach: object versions that the store
+keeps, backups, exports, Prefect's own database.
+
 Forget while nothing else writes to the project. A collector that runs meanwhile asks for the
 tombstones before each commit; what it had begun to write before is found by the next call. Ledgers
 of unfinished crawls, on the workers' own disks, keep addresses until those crawls end.
