@@ -6,17 +6,20 @@ Decoding runs in processes of its own: a decoder that crashes takes a worker wit
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 
 from crawler.archive import Member, SkippedMember, TakenBefore
+from crawler.consent import Consent
 from crawler.decode import Candidate, Examined
 from crawler.decode_pool import DECODE_CPU_S, DecodePool
 from crawler.fetch import Fetched, Unchanged, Validators, fetch
 from crawler.pages import ImageLink
 from crawler.politeness import HostLeases
+from crawler.refusals import Refused
 from crawler.rejections import Rejected
 from crawler.settings import CrawlPolicy
 from crawler.webdataset import Described
@@ -140,15 +143,20 @@ async def _examined(
 
 
 async def _outcome(pool: DecodePool, fetched: Fetched) -> Candidate | Rejected:
-    examined = await pool.examine(fetched.data)
-    if isinstance(examined, Examined):
+    reply = await pool.examine(fetched.data)
+    said = _found_at(reply.consent, fetched.final_url)
+    if not isinstance(reply.seen, Examined):
+        reason, detail = reply.seen
+    elif said.allowed:
         return Candidate(
-            fetched=fetched,
-            fingerprint=examined.fingerprint,
-            format=examined.format,
-            thumbnail=examined.thumbnail,
+            fetched=dataclasses.replace(fetched, consent=fetched.consent.merge(said)),
+            fingerprint=reply.seen.fingerprint,
+            format=reply.seen.format,
+            thumbnail=reply.seen.thumbnail,
         )
-    reason, detail = examined
+    else:
+        refused = Refused.by(said)
+        reason, detail = refused.reason, refused.detail
     return Rejected(
         url=fetched.link.url,
         page_url=fetched.link.page_url,
@@ -156,3 +164,9 @@ async def _outcome(pool: DecodePool, fetched: Fetched) -> Candidate | Rejected:
         detail=detail,
         sha256=fetched.sha256,
     )
+
+
+def _found_at(consent: Consent, url: str) -> Consent:
+    """Return what the worker read with the address that it does not know."""
+    signals = tuple(dataclasses.replace(each, where=url) for each in consent.signals)
+    return dataclasses.replace(consent, signals=signals)

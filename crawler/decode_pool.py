@@ -13,8 +13,8 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from types import TracebackType
 from typing import Self
 
-from crawler.decode import Examined
-from crawler.decode_worker import Refusal, reply_from_json
+from crawler.consent import UNSAID
+from crawler.decode_worker import Reply, reply_from_json
 from crawler.rejections import CrawlerError, Reason
 from crawler.settings import CrawlPolicy
 
@@ -51,8 +51,8 @@ class DecodePool:
         while self._idle:
             await _end(self._idle.pop())
 
-    async def examine(self, data: bytes) -> Examined | Refusal:
-        """Return what `crawler.decode.examine` makes of `data`, or the reason why it refuses it.
+    async def examine(self, data: bytes) -> Reply:
+        """Return what `crawler.decode.examine` makes of `data`, and what `data` says of its own use.
 
         DECODER_CRASHED when workers die of it, or need more processor time than allowed. Raises
         `CrawlerError` when no worker can be started.
@@ -73,7 +73,7 @@ class DecodePool:
                     self._idle.append(worker)
                     return reply_from_json(reply)
         detail = f"the decoder dies of, or hangs on, these {len(data)} bytes"
-        return Reason.DECODER_CRASHED, detail
+        return Reply(seen=(Reason.DECODER_CRASHED, detail), consent=UNSAID)
 
     async def _start(self) -> Process:
         worker = await asyncio.create_subprocess_exec(

@@ -16,12 +16,14 @@ import os
 import resource
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import imagehash
 from PIL import Image
 
+from crawler.consent import UNSAID, Consent, consent_from_file
 from crawler.decode import Examined, Fingerprint, examine
 from crawler.rejections import ImageRejected, Reason
 
@@ -35,21 +37,39 @@ which may be asked for frames or tiles beyond what its header said, does not.
 """
 
 
-def reply_to_json(reply: Examined | Refusal) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the worker made of a body, and what the body says about its own use."""
+
+    seen: Examined | Refusal
+    consent: Consent
+
+
+def reply_to_json(reply: Reply) -> bytes:
     """Return a reply as JSON; `reply_from_json` reads it back."""
-    if not isinstance(reply, Examined):
-        return json.dumps({"reason": reply[0], "detail": reply[1]}).encode()
-    fingerprint = dataclasses.asdict(reply.fingerprint)
-    fingerprint["tiny"] = base64.b64encode(reply.fingerprint.tiny).decode()
-    thumbnail = base64.b64encode(reply.thumbnail).decode()
     return json.dumps(
-        {"fingerprint": fingerprint, "format": reply.format, "thumbnail": thumbnail}
+        {"seen": _seen_to_fields(reply.seen), "consent": reply.consent.to_json()}
     ).encode()
 
 
-def reply_from_json(text: bytes) -> Examined | Refusal:
+def reply_from_json(text: bytes) -> Reply:
     """Return what `reply_to_json` wrote."""
     fields = json.loads(text)
+    return Reply(
+        seen=_seen_from_fields(fields["seen"]), consent=Consent.from_json(fields["consent"])
+    )
+
+
+def _seen_to_fields(reply: Examined | Refusal) -> dict[str, object]:
+    if not isinstance(reply, Examined):
+        return {"reason": reply[0], "detail": reply[1]}
+    fingerprint = dataclasses.asdict(reply.fingerprint)
+    fingerprint["tiny"] = base64.b64encode(reply.fingerprint.tiny).decode()
+    thumbnail = base64.b64encode(reply.thumbnail).decode()
+    return {"fingerprint": fingerprint, "format": reply.format, "thumbnail": thumbnail}
+
+
+def _seen_from_fields(fields: dict[str, Any]) -> Examined | Refusal:
     if "reason" in fields:
         return Reason(fields["reason"]), str(fields["detail"])
     fingerprint = fields["fingerprint"]
@@ -77,7 +97,10 @@ def main() -> None:
     while (body := _next_message(sys.stdin.buffer)) is not None:
         # A hanging decoder sits in C, where no exception reaches it; SIGPROF's default action does.
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
-        reply = reply_to_json(_examined(body, max_pixels, min_side))
+        seen = _examined(body, max_pixels, min_side)
+        # Only what would be kept is asked what it says.
+        consent = consent_from_file(body) if isinstance(seen, Examined) else UNSAID
+        reply = reply_to_json(Reply(seen=seen, consent=consent))
         signal.setitimer(signal.ITIMER_PROF, 0)
         _send(answers, reply)
 

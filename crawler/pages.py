@@ -3,11 +3,11 @@
 A picture counts once a page, at its largest: the full picture that a thumbnail links to, the largest
 candidate of a srcset, the real address behind a lazy placeholder. Where they are looked for:
 
-    elements.py     img, picture, a, video, input, svg, object, embed, AMP, CSS, og:image, preload
-    structured.py   JSON-LD, microdata, RDFa
-    state.py        the JSON that scripts carry
-    css.py          style sheets, for whoever fetches those that `PageContent.style_sheets` lists
-    feeds.py        RSS, Atom and sitemaps, which are no pages
+    elements.py      img, picture, a, video, input, svg, object, embed, AMP, CSS, og:image, preload
+    structured.py    JSON-LD, microdata, RDFa
+    script_state.py  the JSON that scripts carry
+    css.py           style sheets, for whoever fetches those that `PageContent.style_sheets` lists
+    feeds.py         RSS, Atom and sitemaps, which are no pages
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from crawler.css import imported_sheets
 from crawler.elements import element_pictures, license_link
 from crawler.filenames import names_other_file, names_picture
 from crawler.markup import parse_html
+from crawler.script_state import runs, script_pictures
 from crawler.sightings import Sightings
-from crawler.state import runs, script_pictures
 from crawler.structured import structured_pictures
 
 __all__ = [

@@ -166,6 +166,22 @@ def load_encoder(config: EncoderConfig) -> ClipEncoder:
     )
 
 
+def tower_file(config: EncoderConfig) -> Path:
+    """Return the image tower of `config` as an ONNX file, made on first use and checked by torch.
+
+    Its input "pixels" is uint8 (B, height, width, 3), its output "embedding" float32 (B, D), unit.
+    Raises EncoderUnavailable as `load_encoder` does.
+    """
+    from model.onnx_tower import exported, quantised
+
+    clip = resolve(config)
+    model, preprocessing, _ = _built(clip)
+    path = exported(model, preprocessing, config.cache / clip.id("fp32"), clip.shown)
+    if config.backend == "onnx-int8":
+        path = quantised(path, config.cache / encoder_id(config), config.calibration)
+    return path
+
+
 def _built(clip: Clip) -> tuple[ClipModel, Preprocessing, Callable[[list[str]], torch.Tensor]]:
     """Return open_clip's model with its weights, what pictures it wants, and its tokenizer."""
     import open_clip

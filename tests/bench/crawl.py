@@ -5,8 +5,8 @@ re-encoding), and then both decode: we validate, hash and make a thumbnail; img2
 256 pixels, as it does by default. Twenty hosts serve 31 KB photographs, each address another one.
 
 What counts are CPU seconds of the processes that fetch, children included; the server has a process
-of its own. Start-up (imports, workers) is measured by a short run and taken off, on both sides: it is
-paid once a crawl. A rival's failure to install is said, and our figures stand alone.
+of its own. Start-up (imports, workers) is measured by a short run and taken off them, on both sides: it
+is paid once a crawl. Pictures a second of wall clock include it. A rival's failure to install is said, and our figures stand alone.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
     """Measure, print and write `.bench/crawl.json`."""
     try:
         rival = rival_python("img2dataset", _RIVAL)
-        notes = f"rival: {_RIVAL}; start-up taken off on both sides; {_HOSTS} hosts on loopback"
+        notes = f"rival: {_RIVAL}; start-up taken off the CPU seconds of both; {_HOSTS} hosts on loopback"
     except subprocess.CalledProcessError as error:
         rival = None
         notes = f"no rival: {_RIVAL} cannot be installed here ({error})"
@@ -74,7 +74,7 @@ def _measured(what: str, port: int, rival: Path | None) -> list[Row]:
 
     def per_cpu_second(python: Path | None, start: _Cost) -> float:
         cost = _run(what, port, count, python)
-        walls[python is None].append((count - _SHORT) / (cost.wall_s - start.wall_s))
+        walls[python is None].append(count / cost.wall_s)
         return (count - _SHORT) / (cost.cpu_s - start.cpu_s)
 
     if rival is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import io
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -15,12 +16,14 @@ from PIL import Image
 
 from crawler.archive import Member, SkippedMember, archive_members
 from crawler.candidates import candidates, examine_members
+from crawler.consent import consent_from_file
 from crawler.decode import Candidate, Examined, examine
 from crawler.decode_pool import DecodePool
 from crawler.fetch import Unchanged, Validators
 from crawler.rejections import Reason, Rejected
 from tests.crawler.picture_server import FAST, Answers, serving, status
 from tests.crawler.pictures import encoded, picture
+from tests.crawler.rights import file_with_xmp, mining
 from tests.processes import children_running
 
 PICTURES = {f"/{seed}.png": encoded(picture(seed)) for seed in range(6)}
@@ -90,6 +93,25 @@ def test_what_is_no_use_is_rejected_with_the_hash_of_what_was_read(
 
 def test_what_has_not_changed_passes_through(outcomes: Mapping[str, Outcome]) -> None:
     assert isinstance(outcomes["same.jpg"], Unchanged)
+
+
+def test_a_picture_whose_file_forbids_training_is_rejected_with_the_evidence() -> None:
+    """The site allows it; the statement travels inside the picture."""
+    reserved = file_with_xmp(mining("DMI-PROHIBITED-AIMLTRAINING"))
+
+    async def scenario() -> tuple[dict[str, Outcome], str]:
+        async with serving({"/free.jpg": PICTURES["/1.png"], "/reserved.jpg": reserved}) as server:
+            links = [server.link("/free.jpg"), server.link("/reserved.jpg")]
+            found = await drained(candidates(links, policy=POLICY, allow_private=True, workers=1))
+            return found, server.base
+
+    found, base = asyncio.run(scenario())
+    refused = found["reserved.jpg"]
+    assert isinstance(found["free.jpg"], Candidate)
+    assert isinstance(refused, Rejected)
+    assert refused.reason == consent_from_file(reserved).reason
+    assert f"at {base}/reserved.jpg" in refused.detail
+    assert refused.sha256 == hashlib.sha256(reserved).hexdigest()
 
 
 def test_a_picture_that_hangs_the_decoder_is_blamed_and_no_other() -> None:
@@ -162,8 +184,9 @@ def test_a_pixel_bomb_costs_a_row_and_little_memory() -> None:
 
     async def scenario() -> tuple[list[object], object, float]:
         async with DecodePool(1, POLICY) as pool:
-            bombs: list[object] = [await pool.examine(data) for data in _bombs()]
-            return bombs, await pool.examine(PICTURES["/1.png"]), _most_held_mib()
+            bombs: list[object] = [(await pool.examine(data)).seen for data in _bombs()]
+            next_one = await pool.examine(PICTURES["/1.png"])
+            return bombs, next_one.seen, _most_held_mib()
 
     bombs, next_one, peak_mib = asyncio.run(scenario())
     reasons = [each[0] if isinstance(each, tuple) else None for each in bombs]
@@ -177,11 +200,11 @@ def test_every_odd_file_is_a_picture_or_a_row(shared: Path) -> None:
     """158 broken, odd and rare files: none crashes or hangs the decoder, or takes much memory."""
     paths = sorted(path for path in (shared / "data/robust_images").rglob("*") if path.is_file())
 
-    async def scenario() -> tuple[dict[str, object], float]:
+    async def scenario() -> tuple[Mapping[str, object], float]:
         async with DecodePool(None, dataclasses.replace(POLICY, min_side=1)) as pool:
             replies = await asyncio.gather(*(pool.examine(each.read_bytes()) for each in paths))
-            names = (each.name for each in paths)
-            return dict(zip(names, replies, strict=True)), _most_held_mib()
+            seen = {path.name: each.seen for path, each in zip(paths, replies, strict=True)}
+            return seen, _most_held_mib()
 
     replies, peak_mib = asyncio.run(scenario())
     refused = {name: each for name, each in replies.items() if isinstance(each, tuple)}

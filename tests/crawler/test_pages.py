@@ -126,6 +126,7 @@ def test_where_a_picture_is_found(html: str, name: str, found_by: str) -> None:
         '<img src="{{ picture }}"><img src="${picture}.jpg">',
         '<img data-src="a_{width}x.jpg">',
         '<link rel="preload" as="image" href="logo.svg"><link rel="preload" as="font" href="a.png">',
+        '<link rel="preload" as="image" type="image/jxl" href="a">',
         '<object data="film.swf"></object><embed src="song" type="audio/ogg">',
         '<object data="a.svg" type="image/svg+xml"></object>',
         '<script>track("https://count.example/pixel?id=1"); load("app.js")</script>',

@@ -30,6 +30,7 @@ def _names(images: list[ImageLink]) -> list[str]:
         ({"@type": "https://schema.org/ImageObject", "@id": "a.jpg"}, ["a.jpg"]),
         ({"@type": "ImageObject", "contentUrl": "a.jpg", "thumbnailUrl": "t.jpg"}, ["a.jpg"]),
         ({"@type": "Product", "image": "a.jpg"}, ["a.jpg"]),
+        ({"@type": "Article", "thumbnailUrl": "t.jpg", "image": ["a.jpg", "b.jpg"]}, ["a.jpg", "b.jpg"]),
         ({"@type": "Product", "image": "https://cdn.example/no-name"}, ["https://cdn.example/no-name"]),
         ({"@type": "Product", "image": ["a.jpg", {"@type": "ImageObject", "url": "b.jpg"}]},
          ["a.jpg", "b.jpg"]),

@@ -54,7 +54,7 @@ _PICTURE_KEY = re.compile(
     re.IGNORECASE,
 )
 _OTHER_KEY = re.compile(
-    r"avatar|icon|logo|sprite|pixel|beacon|badge|flag|emoji|placeholder|lqip|blur|track",
+    r"avatar|icon|logo|sprite|pixel|beacon|badge|flag|emoji|placeholder|lqip|blur|tracking",
     re.IGNORECASE,
 )
 # Keys under which one picture lies in several sizes, the largest last.
@@ -74,17 +74,14 @@ def script_pictures(document: html.HtmlElement, addresses: Addresses) -> Iterato
     for script in document.iter("script"):
         text = script.text or ""
         kind = script.get("type", "").split(";")[0].strip().lower()
-        left -= len(text)
-        if left < 0 or found > _MAX_PICTURES:
-            return
-        if kind == "application/ld+json" or not (
-            runs(script) or "json" in kind or "x-magento" in kind
-        ):
+        is_state = runs(script) or "json" in kind or "x-magento" in kind
+        if not is_state or kind == "application/ld+json" or len(text) > left:
             continue
+        left -= len(text)
         for group in _State(addresses).of_script(text):
             yield group
-            found += 1
-            if found > _MAX_PICTURES:
+            found += bool(group)
+            if found == _MAX_PICTURES:
                 return
 
 
