@@ -2,6 +2,7 @@
 #
 #   make demo         the whole line on a small site on this machine; stays up to be looked at
 #   make test         the whole test suite
+#   make soak         kills a crawl of 5,000 pictures fifty times
 #   make check        what must hold before a change is taken: see .ci/run
 #   make bench        every benchmark, and BENCHMARKS.md; make bench-<name> for tests/bench/<name>.py
 #
@@ -19,7 +20,7 @@ PYTEST = .venv/bin/pytest -n 2 --dist loadfile
 SET_UP = .venv/.set-up
 WHEEL = build/wheel
 
-.PHONY: setup lock demo demo-weights test test-fast coverage lint types imports wheel-test check bench clean
+.PHONY: setup lock demo demo-weights test test-fast soak coverage lint types imports wheel-test check bench clean
 
 setup: $(SET_UP)
 
@@ -45,6 +46,10 @@ test: $(SET_UP)
 
 test-fast: $(SET_UP)
 	$(PYTEST) -m "not slow"
+
+# What the suite does a few times, done often enough to meet what happens seldom: some ten minutes.
+soak: $(SET_UP)
+	CRATEDIG_SOAK_KILLS=50 CRATEDIG_SOAK_URLS=5000 .venv/bin/pytest tests/flows/test_killed.py
 
 coverage: $(SET_UP)
 	.venv/bin/coverage erase

@@ -7,7 +7,7 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -33,19 +33,36 @@ class SkippedMember:
     detail: str
 
 
-Member = tuple[str, bytes] | SkippedMember
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBefore:
+    """A member that its reader has already; its bytes were not read."""
+
+    name: str
 
 
-def archive_members(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Iterator[Member]:
+Member = tuple[str, bytes] | SkippedMember | TakenBefore
+
+Taken = Callable[[str], bool]
+"""Says of a member's name whether it is taken already."""
+
+
+def untaken(name: str) -> bool:
+    """Say that nothing is taken yet."""
+    return False
+
+
+def archive_members(
+    path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES, taken: Taken = untaken
+) -> Iterator[Member]:
     """Yield (name, bytes) for every file in a folder, tar or zip; a `SkippedMember` for what is not.
 
     Names are relative POSIX paths. Nothing is written to disk, links are not followed, names that
     climb out of the archive are skipped, and so is what is over `max_bytes`; memory holds one
     member. An archive that breaks off ends with a `SkippedMember` of its own name. Folders come in
-    the order of their names. Raises `ArchiveUnreadable` when there is nothing to open.
+    the order of their names. What is `taken` before is not read: a `TakenBefore` stands for it. Raises `ArchiveUnreadable` when there is nothing to open.
     """
     if path.is_dir():
-        return _from_folder(path, max_bytes)
+        return _from_folder(path, max_bytes, taken)
     try:
         with path.open("rb") as file:
             head = file.read(4)
@@ -53,21 +70,24 @@ def archive_members(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Iterat
         raise ArchiveUnreadable(f"{path} cannot be read: {error.strerror}") from error
     # By its first bytes: a tar that ends with a zip looks like a zip from behind.
     if head in _ZIP_MAGIC:
-        return _from_zip(path, max_bytes)
+        return _from_zip(path, max_bytes, taken)
     try:
         # Opened here, so that a file of another kind is reported before anything is read from it.
         tar = tarfile.open(path, mode="r|*")  # noqa: SIM115 - closed by the generator
     except _READ_ERRORS as error:
         raise ArchiveUnreadable(f"{path} is neither a folder, a tar nor a zip: {error}") from error
-    return _from_tar(tar, path.name, max_bytes)
+    return _from_tar(tar, path.name, max_bytes, taken)
 
 
-def _from_folder(folder: Path, max_bytes: int) -> Iterator[Member]:
+def _from_folder(folder: Path, max_bytes: int, taken: Taken) -> Iterator[Member]:
     for parent, folders, files in os.walk(folder):
         folders.sort()
         for each in sorted(files):
             file = Path(parent, each)
             name = file.relative_to(folder).as_posix()
+            if taken(name):
+                yield TakenBefore(name=name)
+                continue
             if file.is_symlink() or not file.is_file():
                 yield _skipped_link(name)
                 continue
@@ -78,7 +98,9 @@ def _from_folder(folder: Path, max_bytes: int) -> Iterator[Member]:
                 yield SkippedMember(name=name, reason=Reason.CORRUPT, detail=str(error))
 
 
-def _from_tar(tar: tarfile.TarFile, archive_name: str, max_bytes: int) -> Iterator[Member]:
+def _from_tar(
+    tar: tarfile.TarFile, archive_name: str, max_bytes: int, taken: Taken
+) -> Iterator[Member]:
     with tar:
         try:
             while (info := tar.next()) is not None:
@@ -86,7 +108,10 @@ def _from_tar(tar: tarfile.TarFile, archive_name: str, max_bytes: int) -> Iterat
                 tar.members.clear()  # type: ignore[attr-defined]
                 if info.isdir():
                     continue
-                yield _tar_member(tar, info, max_bytes)
+                if taken(info.name):
+                    yield TakenBefore(name=info.name)
+                else:
+                    yield _tar_member(tar, info, max_bytes)
         except _READ_ERRORS as error:
             yield _broken_off(archive_name, error)
 
@@ -101,7 +126,7 @@ def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo, max_bytes: int) -> 
         return _read_member(info.name, opened, max_bytes)
 
 
-def _from_zip(path: Path, max_bytes: int) -> Iterator[Member]:
+def _from_zip(path: Path, max_bytes: int, taken: Taken) -> Iterator[Member]:
     try:
         opened = zipfile.ZipFile(path)
     except _READ_ERRORS as error:
@@ -109,7 +134,11 @@ def _from_zip(path: Path, max_bytes: int) -> Iterator[Member]:
         return
     with opened as archive:
         for info in archive.infolist():
-            if not info.is_dir():
+            if info.is_dir():
+                continue
+            if taken(info.filename):
+                yield TakenBefore(name=info.filename)
+            else:
                 yield _zip_member(archive, info, max_bytes)
 
 

@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, M
 from contextlib import aclosing
 from datetime import UTC, datetime
 
-from crawler.archive import Member, SkippedMember
-from crawler.consent import UNSAID, Consent
+from crawler.archive import Member, SkippedMember, TakenBefore
+from crawler.consent import Consent
 from crawler.decode import Candidate, Examined
 from crawler.decode_pool import DECODE_CPU_S, DecodePool
 from crawler.fetch import Fetched, Unchanged, Validators, fetch
@@ -22,6 +22,7 @@ from crawler.politeness import HostLeases
 from crawler.refusals import Refused
 from crawler.rejections import Rejected
 from crawler.settings import CrawlPolicy
+from crawler.webdataset import Described
 
 __all__ = ["Candidate", "candidates", "examine_members"]
 
@@ -56,11 +57,16 @@ async def candidates(
 
 
 async def examine_members(
-    members: Iterator[Member], archive_name: str, *, policy: CrawlPolicy, workers: int | None = None
+    members: Iterator[Member | Described],
+    archive_name: str,
+    *,
+    policy: CrawlPolicy,
+    workers: int | None = None,
 ) -> AsyncGenerator[Outcome, None]:
     """Examine the members of an archive; yield one outcome a member, in no fixed order.
 
-    A member's address is `archive:NAME/MEMBER`; what the archive could not hand out is Rejected.
+    What lies beside a picture and describes it (`crawler.webdataset`) goes along; a picture that is
+    recorded there as forbidden is rejected, as it would be where it was found. A member's address is `archive:NAME/MEMBER`; what the archive could not hand out is Rejected.
     """
     reading = _from_members(members, archive_name)
     async with (
@@ -73,7 +79,7 @@ async def examine_members(
 
 
 async def _from_members(
-    members: Iterator[Member], archive_name: str
+    members: Iterator[Member | Described], archive_name: str
 ) -> AsyncGenerator[Fetched | Rejected, None]:
     page_url = f"archive:{archive_name}"
     while (member := await asyncio.to_thread(next, members, None)) is not None:
@@ -85,17 +91,32 @@ async def _from_members(
                 detail=member.detail,
             )
             continue
-        name, data = member
+        if isinstance(member, TakenBefore):
+            continue
+        if isinstance(member, tuple):
+            member = Described(name=member[0], data=member[1])
+        url = f"{page_url}/{member.name}"
+        if member.consent.reason is not None:
+            said = "; ".join(f"{each.value} at {each.where}" for each in member.consent.signals)
+            yield Rejected(url=url, page_url=page_url, reason=member.consent.reason, detail=said)
+            continue
         yield Fetched(
-            link=ImageLink(url=f"{page_url}/{name}", page_url=page_url, found_by="archive"),
-            data=data,
-            sha256=hashlib.sha256(data).hexdigest(),
-            final_url=f"{page_url}/{name}",
+            link=ImageLink(
+                url=url,
+                page_url=page_url,
+                found_by="archive",
+                alt=member.said.alt,
+                about=member.said.about,
+                consent=member.consent,
+            ),
+            data=member.data,
+            sha256=hashlib.sha256(member.data).hexdigest(),
+            final_url=url,
             content_type="",
             etag="",
             last_modified="",
             fetched_at=datetime.now(UTC),
-            consent=UNSAID,
+            consent=member.consent,
         )
 
 

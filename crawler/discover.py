@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +26,9 @@ from crawler.sources import Source, SourceInvalid
 __all__ = ["CrawlFailed", "DiscoverStats", "discover"]
 
 
+_LISTED_BATCH = 5000
+
+
 class CrawlFailed(CrawlerError):
     """The site cannot be reached at all, or the crawl broke down; what was found is kept."""
 
@@ -35,12 +39,15 @@ def discover(
     ledger_path: Path,
     *,
     on_progress: Callable[[int, int], None] | None = None,
+    listed: Iterable[ImageLink] | None = None,
+    known: Iterable[str] = (),
 ) -> DiscoverStats:
     """Record every picture of `source` in the ledger; return the counts.
 
     Killed and called again over the same ledger, it goes on with the pages that were not done, and
     ends with the same links. Called again after its end, it returns at once. `on_progress` gets the
-    pages done and the links found so far.
+    pages done and the links found so far. `listed` are the links of the source's table, if it has
+    one; `known` are addresses of pictures that earlier runs have kept.
 
     Raises `CrawlFailed` when no start page can be reached, or the spider dies; `SourceInvalid`
     when the policy has no contact for a public site; `BrowserMissing`.
@@ -52,7 +59,11 @@ def discover(
         if done is not None:
             return done
         if source.kind == "urls":
-            ledger.add_links(_listed(source))
+            on_links = on_progress or _ignore
+            links = chain(_listed(source), listed or ())
+            while batch := list(islice(links, _LISTED_BATCH)):
+                ledger.add_links(batch)
+                on_links(0, ledger.count_links())
         else:
             if source.browser != "never":
                 chromium_executable()  # refused now, not at the first page that needs it

@@ -6,6 +6,8 @@ is raised to the user:
     CrawlerError             one sentence: what, which, and what to do
     |-- SourceInvalid        a source or policy that contradicts itself (crawler/sources.py)
     |-- CrawlFailed          the site cannot be reached, or the crawl broke down (crawler/discover.py)
+    |-- TableUnreadable      a table of addresses that is none (crawler/table_rows.py)
+    |-- ArchiveUnreadable    nothing to import (crawler/archive.py)
     `-- BrowserMissing       no Chromium for a source that needs one (crawler/browser.py)
 
     ImageRejected            raised by decoding, caught where rows are made
@@ -31,6 +33,8 @@ class Reason(StrEnum):
     C2PA = "c2pa"
     # Forbidden by the guard: not public, a wrong scheme, a user name in the address.
     ADDRESS_FORBIDDEN = "address_forbidden"
+    # A row of a table of addresses that holds none.
+    BAD_ROW = "bad_row"
     # It did not come.
     HTTP_ERROR = "http_error"
     TIMEOUT = "timeout"

@@ -22,7 +22,7 @@ class Source:
 
     name: str
     """Lower-case letters, digits and hyphens: it becomes part of keys and file names."""
-    start: tuple[str, ...]
+    start: tuple[str, ...] = ()
     """Page addresses; for kind `urls`, picture addresses."""
     kind: Literal["site", "urls"] = "site"
     browser: Literal["never", "auto", "always"] = "never"
@@ -35,6 +35,15 @@ class Source:
     """Links followed from a start page, at most."""
     max_pages: int = 1000
     """Pages asked for, at most, those that fail included."""
+    table: str = ""
+    """For kind `urls`, where a table of addresses lies: a file, or `s3://bucket/key`."""
+    url_column: str = ""
+    """The column of `table` that holds the addresses, when its name does not say so."""
+    stop_after_known: int | None = None
+    """For kind `site`: end when so many pictures in a row are known from earlier runs: for what shows the newest first."""
+    sitemaps: bool = True
+    """Look for pages in the sitemaps of the start pages' hosts, too."""
+    max_minutes: float | None = None
     allow_private: bool = False
     """Permit loopback and private addresses."""
 
@@ -43,7 +52,9 @@ class Source:
             raise SourceInvalid(
                 f"source name {self.name!r} should be lower-case letters, digits and hyphens"
             )
-        if not self.start:
+        if self.table and self.kind != "urls":
+            raise SourceInvalid(f"source {self.name} has a table, which is for kind 'urls' alone")
+        if not self.start and not self.table:
             raise SourceInvalid(f"source {self.name} has no start address; give at least one")
         for address in self.start:
             picture_data = self.kind == "urls" and address.lower().startswith("data:")

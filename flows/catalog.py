@@ -199,21 +199,10 @@ class Catalog:
         for row in rows:
             key = (row.source, row.url)
             combined[key] = latest_link(combined.get(key, row), row)
-        new = 0
-        for chunk in chunks(combined):
-
-            def change(
-                there: list[dict[str, Any]], chunk: dict[tuple[str, str], LinkRow] = chunk
-            ) -> tuple[pa.Table, int]:
-                found = (from_record(LinkRow, record) for record in there)
-                before = {(row.source, row.url): row for row in found}
-                after = {key: latest_link(before.get(key, row), row) for key, row in chunk.items()}
-                changed = [row for key, row in after.items() if before.get(key) != row]
-                return to_table(changed, LINKS), len(after.keys() - before.keys())
-
-            where = sql_in("url", dict.fromkeys(url for _, url in chunk))
-            new += self._links.rewrite(["source", "url"], where, change)
-        return new
+        if not combined:
+            return 0
+        table = to_table(combined.values(), LINKS)
+        return self._links.merge_newer(["source", "url"], table, by="seen_at")
 
     def links(self, source: str | None = None) -> Iterator[LinkRow]:
         """Yield what became of every address, or of those of one source."""
@@ -221,14 +210,11 @@ class Catalog:
         for record in self._links.records(LINKS.names, where):
             yield from_record(LinkRow, record)
 
-    def validators(self, source: str) -> dict[str, tuple[str, str]]:
-        """Return (etag, last_modified) by address, for asking whether a kept picture has changed."""
-        where = (
-            f"source = {sql_text(source)} AND outcome = 'kept' AND "
-            "(etag != '' OR last_modified != '')"
-        )
-        records = self._links.records(["url", "etag", "last_modified"], where)
-        return {each["url"]: (each["etag"], each["last_modified"]) for each in records}
+    def link_batches(
+        self, columns: Sequence[str], where: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield some columns of the links as Arrow batches: the cheap way to read millions."""
+        return self._links.batches(columns, where)
 
     # ---- embeddings ----
 

@@ -101,32 +101,87 @@ def doctor(*, project: ProjectDir = HERE) -> int:
 
 @app.command
 def crawl(
-    *sources: str, project: ProjectDir = HERE, run_id: RunId = None, json: Json = False
-) -> None:
-    """Collect the named SOURCES of project.toml, or all of them.
+    *sources: str,
+    urls: Annotated[
+        str | None,
+        Parameter(
+            help="A table of picture addresses (CSV, TSV, Parquet, JSON lines, text) instead."
+        ),
+    ] = None,
+    url_column: Annotated[
+        str, Parameter(help="The column of the table that holds the addresses.")
+    ] = "",
+    name: Annotated[
+        str | None, Parameter(help="The name of the table as a source; else made from its own.")
+    ] = None,
+    allow_private: Annotated[
+        bool, Parameter(negative="", help="Let the table lead to addresses that are not public.")
+    ] = False,
+    retry_all: Annotated[
+        bool, Parameter(negative="", help="Try links again that were rejected for good.")
+    ] = False,
+    project: ProjectDir = HERE,
+    run_id: RunId = None,
+    json: Json = False,
+) -> int | None:
+    """Collect the named SOURCES of project.toml, or all of them, or the pictures of a table.
 
     A crawl that was interrupted is carried on where it stopped.
     """
+    if urls is None and (url_column or name or allow_private):
+        _say("cratedig: --url-column, --name and --allow-private go with --urls")
+        return 2
+    if urls is not None and sources:
+        _say("cratedig: --urls goes without the names of sources")
+        return 2
     from flows.collect import collect
+    from flows.listing import table_source
     from flows.workspace import open_workspace
 
     workspace = open_workspace(project.resolve())
-    for source in sources or [each.name for each in workspace.project.sources]:
-        result, repeated = collect(workspace, source, run_id=run_id, watch=progress_bar)
+    wanted = (
+        sources or [each.name for each in workspace.project.sources]
+        if urls is None
+        else [table_source(urls, name=name, url_column=url_column, allow_private=allow_private)]
+    )
+    for source in wanted:
+        result, repeated = collect(
+            workspace, source, run_id=run_id, watch=progress_bar, retry_all=retry_all
+        )
         _print_result(result, json, repeated)
+        _say(f"{result.report}: `cratedig report {result.run_id}` prints it")
+    return None
+
+
+@app.command
+def report(run_id: str | None = None, /, *, project: ProjectDir = HERE) -> None:
+    """Print the report of the crawl or import RUN_ID, or of the last one."""
+    from flows.crawl_report import read_report
+    from flows.workspace import open_workspace
+
+    print(read_report(open_workspace(project.resolve()).store, run_id))
 
 
 @app.command(name="import")
-def import_(path: Path, /, *, project: ProjectDir = HERE, json: Json = False) -> None:
-    """Take the pictures in PATH (a folder, tar or zip) into the dataset."""
-    from flows.collect import import_archive
+def import_(
+    *locations: str, project: ProjectDir = HERE, run_id: RunId = None, json: Json = False
+) -> None:
+    """Take the pictures in LOCATIONS into the dataset.
+
+    Each is a folder, a tar (WebDataset shards, too), a zip, a pattern of such as
+    "shard-{000..099}.tar" or "*.tar", or s3://BUCKET/PREFIX at the project's store. An import that
+    was interrupted is carried on where it stopped.
+    """
+    from flows.imports import import_pictures
     from flows.workspace import open_workspace
 
-    if not path.exists():
-        raise Permanent(f"{path} does not exist")
+    if not locations:
+        raise Permanent("nothing to import: name a folder, a tar, a zip or s3://bucket/prefix")
     workspace = open_workspace(project.resolve())
-    result, repeated = import_archive(workspace, path, watch=progress_bar)
-    _print_result(result, json, repeated)
+    for location in locations:
+        result, repeated = import_pictures(workspace, location, run_id=run_id, watch=progress_bar)
+        _print_result(result, json, repeated)
+        _say(f"{result.report}: `cratedig report {result.run_id}` prints it")
 
 
 @app.command

@@ -149,7 +149,7 @@ def embed(workspace: Workspace, source: EncoderSource, *, progress: Progress = s
 
 def _offset(progress: Progress, before: int, total: int) -> Progress:
     """Count one shard as a part of all."""
-    return lambda done, _: progress(before + done, total)
+    return lambda done, _, said="": progress(before + done, total, said)
 
 
 def score_prelabels(workspace: Workspace, source: EncoderSource) -> dict[str, int]:

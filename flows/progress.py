@@ -12,15 +12,18 @@ from typing import Protocol
 class Progress(Protocol):
     """What a stage calls as it goes."""
 
-    def __call__(self, done: int, total: int | None) -> None:
-        """Say that `done` of `total` are done; `total` is None while it is unknown."""
+    def __call__(self, done: int, total: int | None, said: object = "") -> None:
+        """Say that `done` of `total` are done; `total` is None while it is unknown.
+
+        `said` is what else there is to say; it becomes text when it is shown.
+        """
 
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """Begins watching a step by its title, for as long as the context lasts."""
 
 
-def silent(done: int, total: int | None) -> None:
+def silent(done: int, total: int | None, said: object = "") -> None:
     """Watch nothing."""
 
 
@@ -54,6 +57,10 @@ def progress_bar(title: str) -> Iterator[Progress]:
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:.0f}/s" if task.speed else "", style="cyan")
 
+    class SaidColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(str(task.fields["said"]), style="dim")
+
     bar = RichProgress(
         TextColumn("{task.description:<28}"),
         BarColumn(),
@@ -61,14 +68,15 @@ def progress_bar(title: str) -> Iterator[Progress]:
         RateColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        SaidColumn(),
         console=Console(stderr=True),
         transient=True,
     )
     with bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(title, total=None, said="")
 
-        def update(done: int, total: int | None) -> None:
-            bar.update(task, completed=done, total=total)
+        def update(done: int, total: int | None, said: object = "") -> None:
+            bar.update(task, completed=done, total=total, said=said)
 
         yield update
 
@@ -80,7 +88,7 @@ class _Lines:
         self._title = title
         self._started = self._said = time.monotonic()
 
-    def __call__(self, done: int, total: int | None) -> None:
+    def __call__(self, done: int, total: int | None, said: object = "") -> None:
         now = time.monotonic()
         if now - self._said < 10:
             return
@@ -88,4 +96,5 @@ class _Lines:
         rate = done / (now - self._started)
         left = f", {(total - done) / rate:.0f} s left" if total and rate > 0 else ""
         of = f" of {total}" if total else ""
-        print(f"{self._title}: {done}{of} ({rate:.1f}/s{left})", file=sys.stderr, flush=True)
+        more = f": {text}" if (text := str(said)) else ""
+        print(f"{self._title}: {done}{of} ({rate:.1f}/s{left}){more}", file=sys.stderr, flush=True)

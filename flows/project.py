@@ -119,7 +119,7 @@ class SourceConfig(_Section):
     name: str = Field(
         pattern=_NAME, description="a string of lower-case letters, digits and hyphens"
     )
-    start: list[Address] = Field(min_length=1, description="a list of addresses")
+    start: list[Address] = Field(default=[], min_length=1, description="a list of addresses")
     kind: Literal["site", "urls"] = Field(default="site", description='"site" or "urls"')
     browser: Literal["never", "auto", "always"] = Field(
         default="never", description='"never", "auto" or "always"'
@@ -129,7 +129,22 @@ class SourceConfig(_Section):
     max_depth: int = Field(default=8, ge=0, description="a whole number, 0 or more")
     max_pages: int = Field(default=1000, ge=1, description="a whole number, 1 or more")
     allow_private: bool = Field(default=False, description="true or false")
+    table: str = Field(default="", description="the path of a file, or s3://bucket/key")
+    url_column: str = Field(default="", description="the name of a column of `table`")
+    stop_after_known: int | None = Field(
+        default=None, ge=1, description="a whole number, 1 or more"
+    )
+    sitemaps: bool = Field(default=True, description="true or false")
+    max_minutes: float | None = Field(default=None, gt=0, description="minutes, more than 0")
     schedule: Schedule = None
+
+    @model_validator(mode="after")
+    def _somewhere_to_look(self) -> Self:
+        if self.table and self.kind != "urls":
+            raise ValueError('`table` is for `kind = "urls"`')
+        if not self.start and not self.table:
+            raise ValueError("expected `start`, a list of one address or more, or a `table`")
+        return self
 
 
 class EncoderSettings(_Section):
@@ -281,17 +296,9 @@ class Project(_Section):
 
         for config in self.sources:
             if config.name == name:
-                return Source(
-                    name=config.name,
-                    start=tuple(config.start),
-                    kind=config.kind,
-                    browser=config.browser,
-                    allow=tuple(config.allow),
-                    deny=tuple(config.deny),
-                    max_depth=config.max_depth,
-                    max_pages=config.max_pages,
-                    allow_private=config.allow_private,
-                )
+                fields = config.model_dump(exclude={"schedule"})
+                lists = {key: tuple(fields[key]) for key in ("start", "allow", "deny")}
+                return Source(**{**fields, **lists})
         known = ", ".join(each.name for each in self.sources) or "none"
         raise ProjectInvalid(f"{FILE_NAME} has no source {name!r}; its sources: {known}")
 
@@ -362,6 +369,12 @@ schedule = "0 3 * * *"
 # name = "hand-picked"
 # kind = "urls"                 # `start` lists pictures themselves
 # start = ["https://example.org/pictures/1.jpg"]
+
+# [[sources]]
+# name = "from-a-table"
+# kind = "urls"
+# table = "pictures.parquet"    # or .csv, .tsv, .jsonl, .txt, gzipped too; or s3://bucket/key
+# url_column = "image_url"      # only when the column's name does not say it
 
 # ---- Encoder: which CLIP describes the pictures. ----
 

@@ -190,21 +190,21 @@ def _watch_by_artifact(stage: str) -> Watch:
         artifact = cast("UUID", made)
         started = time.monotonic()
         ended = threading.Event()
-        latest: tuple[int, int | None] = (0, None)
+        latest: tuple[int, int | None, object] = (0, None, "")
 
-        def update(done: int, total: int | None) -> None:
+        def update(done: int, total: int | None, said: object = "") -> None:
             nonlocal latest
-            latest = (done, total)
-            show(done, total)
+            latest = (done, total, said)
+            show(done, total, said)
 
         def send() -> None:
-            done, total = latest
+            done, total, said = latest
             rate = done / max(time.monotonic() - started, 1e-9)
             left = f", {(total - done) / rate:.0f} s left" if total and done else ""
             update_progress_artifact(
                 artifact,
                 100 * done / total if total else 0.0,
-                description=f"{title}: {done} of {total or 'unknown'}, {rate:.1f}/s{left}",
+                description=f"{title}: {done} of {total or 'unknown'}, {rate:.1f}/s{left}. {said}",
             )
 
         def send_until_ended() -> None:

@@ -11,6 +11,8 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,6 +42,9 @@ INDEX_PARTITION_ROWS = 20_000
 INDEX_PROBES = 16
 INDEX_REFINE = 4
 """How vectors are indexed; tests/bench/search.py measures recall and time of these."""
+
+_FOLDERS = ("data", "_deletions")
+"""Where a version's rows lie, below its table; transactions name rows by their places alone."""
 
 _LANCE_ERRORS = (OSError, ValueError, RuntimeError)
 _REFUSALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403 Forbidden")
@@ -78,6 +83,15 @@ def bypass_proxies(store: ObjectStore) -> None:
             if "127.0.0.1" not in given:
                 ours = "127.0.0.1,localhost,::1"
                 os.environ[name] = f"{given},{ours}" if given else ours
+
+
+def table_names(store: ObjectStore, below: str = "") -> Iterator[str]:
+    """Yield the name of every table in the bucket, as `Table` takes it."""
+    for folder in store.folders(f"tables/{below}"):
+        if folder.endswith(".lance"):
+            yield below + folder.removesuffix(".lance")
+        else:
+            yield from table_names(store, f"{below}{folder}/")
 
 
 class Table:
@@ -182,6 +196,20 @@ class Table:
         """Write the rows over those with the same key, unseen: whoever comes last is right."""
         self._claim(lambda dataset: _merge(dataset, keys, rows))
 
+    def merge_newer(self, keys: Sequence[str], rows: pa.Table, *, by: str) -> int:
+        """Write the rows whose key is not there, or there with a smaller `by`; return how many are new.
+
+        One pass over the keys, whatever the number of rows; nothing that is there is read.
+        """
+
+        def work(dataset: lance.LanceDataset) -> int:
+            merge = dataset.merge_insert(list(keys))
+            merge = merge.when_matched_update_all(f"source.{by} > target.{by}")
+            merge = merge.when_not_matched_insert_all()
+            return int(merge.conflict_retries(0).execute(rows)["num_inserted_rows"])
+
+        return self._claim(work)
+
     def rewrite(
         self,
         keys: Sequence[str],
@@ -207,6 +235,93 @@ class Table:
             return result
 
         return self._claim(work)
+
+    def columns(self) -> list[str]:
+        """Return the names of the table's columns; none if there is no table yet."""
+        dataset = self._open()
+        return [] if dataset is None else list(dataset.schema.names)
+
+    def delete(self, columns: Sequence[str], chosen: Callable[[dict[str, Any]], bool]) -> int:
+        """Delete the rows of which `chosen`, given those columns, says so; return how many.
+
+        Which rows those were is not spelled out in the table's history: only their places are.
+        The bytes stay until `vacuum`.
+        """
+        if self._open() is None:
+            return 0
+
+        def work(dataset: lance.LanceDataset) -> int:
+            places = [
+                record["_rowid"]
+                for batch in dataset.to_batches(
+                    columns=list(columns), with_row_id=True, batch_size=BATCH_ROWS
+                )
+                for record in batch.to_pylist()
+                if chosen(record)
+            ]
+            if not places:
+                return 0
+            # A place means another row once the table has been compacted: never retried unseen.
+            deleted = dataset.delete(
+                f"_rowid IN ({', '.join(map(str, places))})", conflict_retries=0
+            )
+            return int(deleted["num_deleted_rows"])
+
+        return self._claim(work)
+
+    def vacuum(self, older_than: timedelta) -> int:
+        """Pack the table, and drop the versions that are older; return the bytes that went.
+
+        What was deleted or replaced in the latest version goes with the last version that has it.
+        Readers of an older version, and writers that began before it, start anew.
+        """
+        if self._open() is None:
+            return 0
+
+        def work(dataset: lance.LanceDataset) -> int:
+            dataset.optimize.compact_files(materialize_deletions_threshold=0.0)
+            packed = self._open_or_create()
+            return int(packed.cleanup_old_versions(older_than).bytes_removed)
+
+        return self._claim(work)
+
+    def drop_strays(self, older_than: timedelta) -> list[str]:
+        """Delete files that no version needs; return the keys of those that are too young for it.
+
+        They are what a writer left that was killed before its commit; a young one may belong to a
+        writer that is still at work.
+        """
+        dataset = self._open()
+        if dataset is None:
+            return []
+        files = list(self._store.list(f"tables/{self.name}.lance/"))
+        now = self._store.clock()
+        # Listed before the versions are: what is committed in between is known to be needed.
+        needed = self._needed()
+        young = []
+        for info in files:
+            folder, _, name = info.key.removeprefix(f"tables/{self.name}.lance/").partition("/")
+            if folder not in _FOLDERS or name in needed:
+                continue
+            if now - info.last_modified < older_than:
+                young.append(info.key)
+            else:
+                self._store.delete(info.key)
+        return young
+
+    def _needed(self) -> set[str]:
+        """Return the names of the files that some version needs."""
+        needed: set[str] = set()
+        dataset = self._open_or_create()
+        with self._explained():
+            for version in dataset.versions():
+                then = dataset.checkout_version(version["version"])
+                for fragment in then.get_fragments():
+                    needed.update(Path(file.path).name for file in fragment.data_files())
+                    deletions = fragment.deletion_file()
+                    if deletions is not None:
+                        needed.add(Path(deletions).name)
+        return needed
 
     def _claim(self, work: Callable[[lance.LanceDataset], R]) -> R:
         """Do `work` on the latest version until its commit is not beaten by another's."""

@@ -233,12 +233,6 @@ def test_link_of_two_sources_is_two_rows(catalog: Catalog) -> None:
     assert catalog.counts()["links"] == 2
 
 
-def test_validators_are_those_of_kept_links(catalog: Catalog) -> None:
-    catalog.record_links([link("https://a.org/1"), link("https://a.org/2", reason="timeout")])
-
-    assert catalog.validators("shop") == {"https://a.org/1": ('"etag"', "")}
-
-
 def test_very_long_addresses_are_recorded(catalog: Catalog) -> None:
     """An address that holds a whole picture is more than one condition should spell out."""
     urls = [f"data:image/png;base64,{letter * 600_000}" for letter in "abc"]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.collect import collect, import_archive
+from flows.collect import collect
 from flows.encoders import EncoderSource
+from flows.imports import import_pictures
 from flows.predict import predict
 from flows.predictions import predicted, published
 from flows.prelabel import prelabel
@@ -179,12 +180,12 @@ def test_importing_what_is_known_adds_nothing(line: Line, tmp_path: Path) -> Non
     (folder / "again.jpg").write_bytes(data)
     (folder / "notes.txt").write_text("not a picture")
     before = set(line.workspace.catalog.sha256s())
-    result, _ = import_archive(line.workspace, folder)
+    result, _ = import_pictures(line.workspace, str(folder))
     assert set(line.workspace.catalog.sha256s()) == before
     assert result.rejected == {"not_an_image": 1}
     merged = line.workspace.catalog.image(image.sha256)
     assert merged is not None
-    assert any(each.url == "archive:import-archive/again.jpg" for each in merged.provenance)
+    assert any(each.url == "archive:archive/again.jpg" for each in merged.provenance)
     assert not list(line.workspace.store.list(f"shards/{result.run_id}/"))
 
 

@@ -178,7 +178,9 @@ def test_every_setting_of_a_source_arrives() -> None:
         ENCODER,
         SOURCE,
         'kind = "urls"\nbrowser = "auto"\nallow = ["a"]\ndeny = ["b"]\nmax_depth = 1\n'
-        "max_pages = 2\nallow_private = true\n",
+        "max_pages = 2\nallow_private = true\n"
+        'table = "t.csv"\nurl_column = "c"\nstop_after_known = 3\nsitemaps = false\n'
+        "max_minutes = 4.5\n",
     ).source("shop")
 
     for field in dataclasses.fields(source):
