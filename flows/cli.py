@@ -13,6 +13,8 @@ from cyclopts import App, CycloptsError, Parameter
 from pydantic import TypeAdapter
 
 from crawler.rejections import CrawlerError
+from flows import cli_dataset, cli_models
+from flows.cli_options import HERE, Json, ProjectDir, Report, RunId, print_result, say
 from flows.errors import CratedigError, Permanent
 from flows.progress import progress_bar
 from infra.state import StackError
@@ -23,17 +25,10 @@ app = App(
     help="From web pages and image archives to a trained, honestly measured image classifier.",
     version_flags=["--version"],
 )
-
-ProjectDir = Annotated[
-    Path, Parameter(name="--project", help="The folder that holds project.toml.")
-]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON.")]
-RunId = Annotated[
-    str | None,
-    Parameter(name="--run-id", help="Carry on, or look up, the run of this id."),
-]
-
-HERE = Path()
+for command in (cli_dataset.search, cli_dataset.dedupe, cli_dataset.forget, cli_dataset.sweep):
+    app.command(command)
+for group in (cli_dataset.prompts, cli_models.models, cli_models.export):
+    app.command(group)
 
 
 @app.command
@@ -59,7 +54,7 @@ def up(*, project: ProjectDir = HERE) -> None:
 
     Project.load(project)
     stack = LocalStack(project.resolve())
-    for name, address in stack.up(on_progress=_say).items():
+    for name, address in stack.up(on_progress=say).items():
         print(f"{name:<10}{address}")
 
 
@@ -129,10 +124,10 @@ def crawl(
     A crawl that was interrupted is carried on where it stopped.
     """
     if urls is None and (url_column or name or allow_private):
-        _say("cratedig: --url-column, --name and --allow-private go with --urls")
+        say("cratedig: --url-column, --name and --allow-private go with --urls")
         return 2
     if urls is not None and sources:
-        _say("cratedig: --urls goes without the names of sources")
+        say("cratedig: --urls goes without the names of sources")
         return 2
     from flows.collect import collect
     from flows.listing import table_source
@@ -148,8 +143,8 @@ def crawl(
         result, repeated = collect(
             workspace, source, run_id=run_id, watch=progress_bar, retry_all=retry_all
         )
-        _print_result(result, json, repeated)
-        _say(f"{result.report}: `cratedig report {result.run_id}` prints it")
+        print_result(result, json, repeated)
+        say(f"{result.report}: `cratedig report {result.run_id}` prints it")
     return None
 
 
@@ -180,19 +175,44 @@ def import_(
     workspace = open_workspace(project.resolve())
     for location in locations:
         result, repeated = import_pictures(workspace, location, run_id=run_id, watch=progress_bar)
-        _print_result(result, json, repeated)
-        _say(f"{result.report}: `cratedig report {result.run_id}` prints it")
+        print_result(result, json, repeated)
+        say(f"{result.report}: `cratedig report {result.run_id}` prints it")
 
 
 @app.command
-def label(*, project: ProjectDir = HERE, run_id: RunId = None, json: Json = False) -> None:
+def label(
+    *,
+    dry: Annotated[
+        Path | None, Parameter(help="Only print what a folder or archive would get; store nothing.")
+    ] = None,
+    report: Report = None,
+    project: ProjectDir = HERE,
+    run_id: RunId = None,
+    json: Json = False,
+) -> int | None:
     """Embed what is new with CLIP, and pre-label it with the project's prompts."""
-    from flows.prelabel import prelabel
     from flows.workspace import open_workspace
 
+    if report is not None and dry is None:
+        say("cratedig: --report goes with --dry")
+        return 2
     workspace = open_workspace(project.resolve())
+    if dry is not None:
+        from flows.contact_sheet import write_contact_sheet
+        from flows.encoders import EncoderSource
+        from flows.prompts import dry_label, dry_table
+
+        found = list(dry_label(workspace, EncoderSource(workspace), dry))
+        print(dry_table(found))
+        if report is not None:
+            cards = [each.card for each in found if each.scores]
+            write_contact_sheet(report, dry.name, f"{len(found)} files", cards)
+        return None
+    from flows.prelabel import prelabel
+
     result, repeated = prelabel(workspace, run_id=run_id, watch=progress_bar)
-    _print_result(result, json, repeated)
+    print_result(result, json, repeated)
+    return None
 
 
 @app.command
@@ -213,7 +233,7 @@ def review(
     if apply is not None:
         if not apply.exists():
             raise Permanent(f"{apply} does not exist")
-        _print_result(apply_decisions(workspace, read_decisions(apply), who=who), json)
+        print_result(apply_decisions(workspace, read_decisions(apply), who=who), json)
         return
     counts = waiting(workspace)
     for name, count in counts.items():
@@ -223,16 +243,35 @@ def review(
 
 
 @app.command
-def train(*, project: ProjectDir = HERE, json: Json = False) -> None:
+def train(
+    *,
+    check: Annotated[
+        bool, Parameter(negative="", help="Only say what could be trained on, and what is missing.")
+    ] = False,
+    project: ProjectDir = HERE,
+    json: Json = False,
+) -> int:
     """Train the classifier on the decisions so far; promote it if it is better."""
     from flows.train import report_text
     from flows.train import train as run
     from flows.workspace import open_workspace
 
-    result = run(open_workspace(project.resolve()), watch=progress_bar)
+    workspace = open_workspace(project.resolve())
+    if check:
+        from flows.readiness import check as examine
+        from flows.readiness import readiness_text
+
+        readiness = examine(workspace)
+        if json:
+            print_result(readiness, as_json=True)
+        else:
+            print(readiness_text(readiness))
+        return int(not readiness.ready)
+    result = run(workspace, rule=workspace.project.promotion_rule(), watch=progress_bar)
     if not json:
         print(report_text(result.card))
-    _print_result(result, json)
+    print_result(result, json)
+    return 0
 
 
 @app.command
@@ -241,16 +280,7 @@ def predict(*, project: ProjectDir = HERE, json: Json = False) -> None:
     from flows.predict import predict as run
     from flows.workspace import open_workspace
 
-    _print_result(run(open_workspace(project.resolve()), watch=progress_bar), json)
-
-
-@app.command
-def export(path: Path, /, *, project: ProjectDir = HERE, json: Json = False) -> None:
-    """Write the dataset with its labels and scores to PATH (.csv or .parquet)."""
-    from flows.export import export as run
-    from flows.workspace import open_workspace
-
-    _print_result(run(open_workspace(project.resolve()), path), json)
+    print_result(run(open_workspace(project.resolve()), watch=progress_bar), json)
 
 
 @app.command
@@ -275,20 +305,6 @@ def demo(
         print("stopped")
         return
     run_demo(HERE.resolve(), photos=photos, clip=clip)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-
-
-def _print_result(result: object, as_json: bool, repeated: bool = False) -> None:
-    """Print the line with which a stage ends, or the whole result as JSON."""
-    if as_json:
-        print(TypeAdapter(type(result)).dump_json(result, indent=2).decode())
-        return
-    print(result)
-    if repeated:
-        _say("this run had been done before; nothing was done twice")
 
 
 def main() -> None:

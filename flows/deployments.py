@@ -24,9 +24,20 @@ if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
 
+CHECK_DECISIONS = "*/30 * * * *"
+SWEEP = "0 6 * * 0"
+
+
 def deployments(project: Project) -> list[RunnerDeployment]:
     """Return the deployments of the project; times of the schedules are UTC."""
-    from flows.runs import collect_flow, predict_flow, prelabel_flow, train_flow
+    from flows.runs import (
+        collect_flow,
+        predict_flow,
+        prelabel_flow,
+        sweep_flow,
+        train_flow,
+        train_when_decided_flow,
+    )
 
     table: list[tuple[Flow[Any, Any], str, str | None, dict[str, Any]]] = [
         *(
@@ -35,7 +46,13 @@ def deployments(project: Project) -> list[RunnerDeployment]:
         ),
         (prelabel_flow, "new", project.prelabel.schedule, {}),
         (train_flow, "model", project.train.schedule, {}),
+        *(
+            [(train_when_decided_flow, "model", CHECK_DECISIONS, {})]
+            if project.train.train_after_decisions is not None
+            else []
+        ),
         (predict_flow, "nightly", project.predict.schedule, {}),
+        (sweep_flow, "weekly", SWEEP, {}),
     ]
     made = [
         flow.to_deployment(

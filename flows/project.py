@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     # Named in annotations only: a command that reads the project should not wait for the rooms.
     from crawler.settings import CrawlPolicy
     from crawler.sources import Source
+    from flows.train import PromotionRule
     from model.encoder import EncoderConfig
     from model.labels import Taxonomy
     from model.train import TrainConfig
@@ -76,7 +77,19 @@ def _check_unique(named: Sequence[LabelConfig | SourceConfig]) -> None:
             raise ValueError(f"the name {name!r} is given twice")
 
 
+def _check_aim(text: str) -> str:
+    from model.thresholds import Aim
+
+    Aim.parse(text)
+    return text
+
+
 Address = Annotated[str, AfterValidator(_check_address), Field(description="an address")]
+Aim = Annotated[
+    str,
+    AfterValidator(_check_aim),
+    Field(description='"f1", "precision >= 0.95", "recall >= 0.9" or "costs 5:1"'),
+]
 Cron = Annotated[str, AfterValidator(_check_cron)]
 Pattern = Annotated[
     str, AfterValidator(_check_regex), Field(description="a regular expression, as a string")
@@ -195,7 +208,12 @@ class TrainSettings(_Section):
     """When and how the classifier is trained."""
 
     schedule: Schedule = None
-    aim: Literal["f1"] = Field(default="f1", description='"f1"')
+    train_after_decisions: int | None = Field(
+        default=None, ge=1, description="a whole number, 1 or more"
+    )
+    aim: Aim = "f1"
+    promote_lowest: float = Field(default=-0.01, ge=-1, le=1, description="a number from -1 to 1")
+    promote_mean: float = Field(default=0.0, ge=-1, le=1, description="a number from -1 to 1")
     folds: int = Field(default=5, ge=2, description="a whole number, 2 or more")
     repeats: int = Field(default=3, ge=1, description="a whole number, 1 or more")
     seed: int = Field(default=0, ge=0, description="a whole number, 0 or more")
@@ -324,7 +342,13 @@ class Project(_Section):
         """Return how to train."""
         from model.train import TrainConfig
 
-        return TrainConfig(**self.train.model_dump(exclude={"schedule"}))
+        return TrainConfig(**self.train.model_dump(include={"aim", "folds", "repeats", "seed"}))
+
+    def promotion_rule(self) -> PromotionRule:
+        """Return when a new model replaces the one in production."""
+        from flows.train import PromotionRule
+
+        return PromotionRule(lowest=self.train.promote_lowest, mean=self.train.promote_mean)
 
 
 EXAMPLE_PROJECT = """\
@@ -400,9 +424,17 @@ min_side = 64                      # smaller pictures are rejected
 schedule = "30 3 * * *"
 
 [train]
+# Thresholds are chosen for this aim: "f1", "precision >= 0.95", "recall >= 0.9", or "costs 5:1"
+# (a false positive costs five times what a false negative does).
+aim = "f1"
 folds = 5
 repeats = 3
 seed = 0
+# A new model replaces the old one if its macro F1 on the same pictures is higher by more than
+# promote_mean, and the lower end of that difference's interval lies above promote_lowest.
+promote_lowest = -0.01
+promote_mean = 0.0
+train_after_decisions = 50         # looked at every half hour
 # schedule = "0 5 * * 1"
 
 [predict]

@@ -35,6 +35,8 @@ from flows import train as training
 from flows.collect import CollectResult
 from flows.encoders import EncoderSource
 from flows.errors import Transient
+from flows.maintain import SweepResult, sweep
+from flows.notify import Notice, NotifySettings, failed_notice, send, trained_notice
 from flows.predict import PredictResult
 from flows.prelabel import PrelabelResult
 from flows.progress import Progress, Watch, progress_bar
@@ -129,21 +131,56 @@ def score_task(workspace: Workspace, run_id: str, embedded: int) -> PrelabelResu
 
 @flow(name="train")
 def train_flow() -> TrainResult:
-    """Train on the decisions so far, judge the model, and promote it if it is better."""
-    result = train_task(open_workspace(project_root()))
+    """Train on the decisions so far, judge the model, promote it if it is better, and tell people."""
+    return _train(open_workspace(project_root()))
+
+
+@flow(name="train-when-decided")
+def train_when_decided_flow() -> TrainResult | None:
+    """Train if as much was decided as train_after_decisions of project.toml asks for."""
+    workspace = open_workspace(project_root())
+    return _train(workspace) if _enough_decided(workspace) else None
+
+
+def _train(workspace: Workspace) -> TrainResult:
+    project = workspace.project
+    settings = NotifySettings.load(workspace.root)
+    try:
+        result = train_task(workspace)
+    except Exception as error:
+        _tell(failed_notice(error, project=project.name), settings)
+        raise
     create_table_artifact(
         training.report_rows(result.card),
         key="model-report",
         description=f"Model {result.version}, on pictures that it was not fitted on.",
     )
     create_markdown_artifact(training.report_markdown(result), key="model-verdict")
+    studio_url = workspace.settings.studio_url
+    _tell(trained_notice(result, project=project.name, studio_url=studio_url), settings)
     return result
+
+
+def _enough_decided(workspace: Workspace) -> bool:
+    wanted = workspace.project.train.train_after_decisions
+    if wanted is None:
+        return True
+    new = training.new_decisions(workspace)
+    if new < wanted:
+        get_run_logger().info("%d new decisions, %d are wanted: not trained", new, wanted)
+    return new >= wanted
+
+
+def _tell(notice: Notice, settings: NotifySettings) -> None:
+    for said in send(notice, settings):
+        get_run_logger().info("%s", said)
 
 
 @task(task_run_name="train", **RETRIES)
 def train_task(workspace: Workspace) -> TrainResult:
     """Train, judge and promote."""
-    result = training.train(workspace, watch=_watch_by_artifact("train"))
+    rule = workspace.project.promotion_rule()
+    result = training.train(workspace, rule=rule, watch=_watch_by_artifact("train"))
     _log(result, not result.trained)
     return result
 
@@ -165,6 +202,22 @@ def predict_task(workspace: Workspace) -> PredictResult:
     """Embed, label and publish."""
     result = predicting.predict(workspace, watch=_watch_by_artifact("predict"))
     _log(result, result.predicted == 0)
+    return result
+
+
+@flow(name="sweep")
+def sweep_flow() -> SweepResult:
+    """Delete what no row points at, and pack the tables."""
+    result = sweep_task(open_workspace(project_root()))
+    create_markdown_artifact(f"{result}", key="sweep")
+    return result
+
+
+@task(task_run_name="sweep", **RETRIES)
+def sweep_task(workspace: Workspace) -> SweepResult:
+    """Sweep the bucket."""
+    result = sweep(workspace, watch=_watch_by_artifact("sweep"))
+    _log(result, repeated=False)
     return result
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from crawler.decode import decode
 from flows.catalog import Catalog
-from flows.collect import import_archive
 from flows.encoders import EncoderSource
 from flows.errors import NotFound, StoreUnavailable
+from flows.imports import import_pictures
 from flows.objects import ObjectStore
 from flows.pixel_feed import PixelFeed, Unreadable
 from flows.prelabel import embed_shard, plan_embedding
@@ -67,7 +67,7 @@ def workspace(bucket: Settings, tmp_path: Path, bodies: dict[str, bytes]) -> Wor
         store=store,
         catalog=Catalog(store),
     )
-    import_archive(opened, photos)
+    import_pictures(opened, str(photos))
     return opened
 
 
