@@ -6,17 +6,20 @@ Decoding runs in processes of its own: a decoder that crashes takes a worker wit
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 
 from crawler.archive import Member, SkippedMember, TakenBefore
+from crawler.consent import Consent
 from crawler.decode import Candidate, Examined
 from crawler.decode_pool import DECODE_CPU_S, DecodePool
 from crawler.fetch import Fetched, Unchanged, Validators, fetch
 from crawler.pages import ImageLink
 from crawler.politeness import HostLeases
+from crawler.refusals import Refused
 from crawler.rejections import Rejected
 from crawler.settings import CrawlPolicy
 from crawler.webdataset import Described
@@ -36,7 +39,7 @@ async def candidates(
     allow_private: bool,
     known: Mapping[str, Validators] | None = None,
     leases: HostLeases | None = None,
-    workers: int = 2,
+    workers: int | None = None,
     decode_cpu_s: float = DECODE_CPU_S,
 ) -> AsyncGenerator[Outcome, None]:
     """Fetch `links` and examine what comes; yield one outcome a link, in no fixed order.
@@ -58,12 +61,13 @@ async def examine_members(
     archive_name: str,
     *,
     policy: CrawlPolicy,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> AsyncGenerator[Outcome, None]:
     """Examine the members of an archive; yield one outcome a member, in no fixed order.
 
+    A member's address is `archive:NAME/MEMBER`; what the archive could not hand out is Rejected.
     What lies beside a picture and describes it (`crawler.webdataset`) goes along; a picture that is
-    recorded there as forbidden is rejected, as it would be where it was found. A member's address is `archive:NAME/MEMBER`; what the archive could not hand out is Rejected.
+    recorded there as forbidden is rejected, as it was where it was found.
     """
     reading = _from_members(members, archive_name)
     async with (
@@ -140,15 +144,20 @@ async def _examined(
 
 
 async def _outcome(pool: DecodePool, fetched: Fetched) -> Candidate | Rejected:
-    examined = await pool.examine(fetched.data)
-    if isinstance(examined, Examined):
+    reply = await pool.examine(fetched.data)
+    said = _found_at(reply.consent, fetched.final_url)
+    if not isinstance(reply.seen, Examined):
+        reason, detail = reply.seen
+    elif said.allowed:
         return Candidate(
-            fetched=fetched,
-            fingerprint=examined.fingerprint,
-            format=examined.format,
-            thumbnail=examined.thumbnail,
+            fetched=dataclasses.replace(fetched, consent=fetched.consent.merge(said)),
+            fingerprint=reply.seen.fingerprint,
+            format=reply.seen.format,
+            thumbnail=reply.seen.thumbnail,
         )
-    reason, detail = examined
+    else:
+        refused = Refused.by(said)
+        reason, detail = refused.reason, refused.detail
     return Rejected(
         url=fetched.link.url,
         page_url=fetched.link.page_url,
@@ -156,3 +165,9 @@ async def _outcome(pool: DecodePool, fetched: Fetched) -> Candidate | Rejected:
         detail=detail,
         sha256=fetched.sha256,
     )
+
+
+def _found_at(consent: Consent, url: str) -> Consent:
+    """Return what the worker read with the address that it does not know."""
+    signals = tuple(dataclasses.replace(each, where=url) for each in consent.signals)
+    return dataclasses.replace(consent, signals=signals)

@@ -1,11 +1,17 @@
-"""What a site says about the use of its pages and pictures, kept as evidence.
+"""What a site, a page or a file says about the use of its pictures, kept as evidence.
 
-Read here: `X-Robots-Tag` headers, meta robots, and TDMRep's header and meta element. robots.txt is
+Read here: `X-Robots-Tag` headers, meta robots, TDMRep (header, meta element, tdmrep.json), AIPREF's
+`Content-Usage` and Cloudflare's `Content-Signal` (header, robots.txt), and do-not-train statements in
+the file (IPTC's plus:DataMining, C2PA and CAWG). What robots.txt allows to be fetched is
 `crawler/robots.py`. A signal that forbids wins over any number that allow.
+
+Pictures are taken here to train classifiers and to be judged by them: what is refused to generative
+models alone (`DMI-PROHIBITED-GENAIMLTRAINING`, `ai_generative_training`) is not refused.
 
 Sources: developers.google.com/search/docs/crawling-indexing/robots-meta-tag (syntax and scoping of
 X-Robots-Tag and meta robots), www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240510 (TDMRep);
-`noai` and `noimageai` are DeviantArt's proposal of 2022.
+`noai` and `noimageai` are DeviantArt's proposal of 2022; the others' stand in `content_usage.py` and
+`embedded.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +21,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urljoin
 
 from lxml import html
 
+from crawler.content_usage import VOCABULARIES, UsageVocabulary, refused_in_robots_txt, refused_uses
+from crawler.embedded import EmbeddedRights, read_rights
+from crawler.path_patterns import path_matches, path_of
 from crawler.rejections import Reason
 
 PRODUCT = "cratedig"
@@ -31,6 +41,7 @@ _NO_FOLLOW = frozenset({"nofollow", "none"})
 _VALUED = frozenset(
     {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview", "tdm-policy"}
 )
+_VALUE = re.compile(rf"(?:{'|'.join(sorted(_VALUED))})\s*:\s*[^\s,;]*", re.IGNORECASE)
 _SCOPED = re.compile(r"^\s*([A-Za-z][\w.*-]*|\*)\s*:\s*(.*)$", re.DOTALL)
 
 _REASONS = {
@@ -38,7 +49,27 @@ _REASONS = {
     "x-robots-tag": Reason.X_ROBOTS_TAG,
     "meta-robots": Reason.META_ROBOTS,
     "tdmrep": Reason.TDMREP,
+    "content-usage": Reason.AIPREF,
+    "content-signal": Reason.AIPREF,
+    "iptc": Reason.IPTC,
+    "c2pa": Reason.C2PA,
 }
+
+# PLUS's words that forbid what is done here. Those that point to a constraint elsewhere do: nobody
+# has read it.
+_PROHIBITED = frozenset(
+    {
+        "DMI-PROHIBITED",
+        "DMI-PROHIBITED-AIMLTRAINING",
+        "DMI-PROHIBITED-EXCEPTSEARCHENGINEINDEXING",
+        "DMI-PROHIBITED-SEECONSTRAINT",
+        "DMI-PROHIBITED-SEEEMBEDDEDRIGHTSEXPR",
+        "DMI-PROHIBITED-SEELINKEDRIGHTSEXPR",
+    }
+)
+_TRAINING_ENTRIES = frozenset({"ai_training", "ai_inference", "data_mining"})
+# CAWG: without more information "constrained" is to be treated as "notAllowed".
+_REFUSED = frozenset({"notAllowed", "constrained"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -46,7 +77,8 @@ class Signal:
     """One statement that forbids, as it was seen."""
 
     kind: str
-    """`robots.txt`, `x-robots-tag`, `meta-robots` or `tdmrep`."""
+    """`robots.txt`, `x-robots-tag`, `meta-robots`, `tdmrep`, `content-usage`, `content-signal`, `iptc`
+    or `c2pa`."""
     value: str
     where: str
     """The address that said so."""
@@ -93,16 +125,79 @@ Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 """A response's headers: a (multi-)dict, or pairs in which a name may come several times."""
 
 
-def consent_from_headers(headers: Headers, *, url: str, user_agent: str) -> Consent:
-    """Return what a response's X-Robots-Tag and tdm-reservation headers say to `user_agent`.
+def consent_from_headers(
+    headers: Headers,
+    *,
+    url: str,
+    user_agent: str,
+    vocabularies: Iterable[UsageVocabulary] = VOCABULARIES,
+) -> Consent:
+    """Return what a response's headers say to `user_agent`; names ignore case.
 
-    Names ignore case.
+    These are X-Robots-Tag, tdm-reservation, and the fields of `vocabularies`, whose values are one
+    list however many headers there are.
     """
     signals = _signals("x-robots-tag", _robots_tags(headers, user_agent) & FORBIDDING, url)
-    for name, value in _pairs(headers):
-        if name.lower() == "tdm-reservation" and value.strip() == "1":
-            signals.append(Signal(kind="tdmrep", value="tdm-reservation: 1", where=url))
+    if "1" in _joined(headers, "tdm-reservation").split(", "):
+        policy = _joined(headers, "tdm-policy")
+        signals.append(_tdm_reservation(policy, url))
+    for each in vocabularies:
+        signals += _signals(each.field, refused_uses(_joined(headers, each.field), each), url)
     return _consent(signals)
+
+
+def consent_from_robots_txt(
+    text: str,
+    url: str,
+    *,
+    user_agent: str,
+    vocabularies: Iterable[UsageVocabulary] = VOCABULARIES,
+) -> Consent:
+    """Return what a robots.txt says about the use of `url`, which it may well allow to be fetched."""
+    where = urljoin(url, "/robots.txt")
+    signals: list[Signal] = []
+    for each in vocabularies:
+        refused = refused_in_robots_txt(text, path_of(url), _product(user_agent), each)
+        signals += _signals(each.field, refused, where)
+    return _consent(signals)
+
+
+def consent_from_tdmrep_json(text: str, url: str) -> Consent:
+    """Return what a host's `/.well-known/tdmrep.json` says about `url`: its first rule that matches.
+
+    What is no such file says nothing. A rule may stand alone, without the array, and one without a
+    location is for the whole host: both are wrong, common, and clearly meant.
+    """
+    try:
+        rules = json.loads(text.lstrip("\ufeff"))
+    except (ValueError, RecursionError):
+        return UNSAID
+    where = urljoin(url, "/.well-known/tdmrep.json")
+    for rule in rules if isinstance(rules, list) else [rules]:
+        location = rule.get("location", "/") if isinstance(rule, dict) else None
+        if isinstance(location, str) and path_matches(location.strip(), path_of(url)):
+            if str(rule.get("tdm-reservation")).strip() != "1":
+                return UNSAID
+            return _consent([_tdm_reservation(str(rule.get("tdm-policy") or ""), where)])
+    return UNSAID
+
+
+def consent_from_file(data: bytes, *, url: str = "") -> Consent:
+    """Return what a picture file says about its own use; never raises. `url` is kept as evidence."""
+    return consent_from_rights(read_rights(data), url=url)
+
+
+def consent_from_rights(rights: EmbeddedRights, *, url: str = "") -> Consent:
+    """Return what statements read from a file forbid."""
+    signals: list[Signal] = []
+    if rights.data_mining.upper() in _PROHIBITED:
+        signals += _signals("iptc", [rights.data_mining], url)
+    refused = (
+        f"{name}: {use}"
+        for name, use in rights.training_mining
+        if name in _TRAINING_ENTRIES and use in _REFUSED
+    )
+    return _consent(signals + _signals("c2pa", refused, url))
 
 
 def consent_from_html(document: html.HtmlElement, *, url: str, user_agent: str) -> Consent:
@@ -110,9 +205,10 @@ def consent_from_html(document: html.HtmlElement, *, url: str, user_agent: str) 
     signals: list[Signal] = []
     for name, content in _metas(document):
         if name in {"robots", _product(user_agent)}:
-            signals += _signals("meta-robots", _tokens(content) & FORBIDDING, url)
+            signals += _signals("meta-robots", _directives(content) & FORBIDDING, url)
         elif name == "tdm-reservation" and content.strip() == "1":
-            signals.append(Signal(kind="tdmrep", value="tdm-reservation: 1", where=url))
+            policy = next((each for key, each in _metas(document) if key == "tdm-policy"), "")
+            signals.append(_tdm_reservation(policy.strip(), url))
     return _consent(signals)
 
 
@@ -123,7 +219,7 @@ def may_follow_links(
     said = _robots_tags(headers, user_agent)
     for name, content in _metas(document):
         if name in {"robots", _product(user_agent)}:
-            said |= _tokens(content)
+            said |= _directives(content)
     return not said & _NO_FOLLOW
 
 
@@ -133,6 +229,16 @@ def _consent(signals: list[Signal]) -> Consent:
 
 def _signals(kind: str, tokens: Iterable[str], where: str) -> list[Signal]:
     return [Signal(kind=kind, value=token, where=where) for token in sorted(tokens)]
+
+
+def _tdm_reservation(policy: str, where: str) -> Signal:
+    """Return the signal; a policy may offer a licence, which is for a person to read."""
+    value = "tdm-reservation: 1" + (f"; tdm-policy: {policy}" if policy else "")
+    return Signal(kind="tdmrep", value=value, where=where)
+
+
+def _joined(headers: Headers, field: str) -> str:
+    return ", ".join(value.strip() for name, value in _pairs(headers) if name.lower() == field)
 
 
 def _product(user_agent: str) -> str:
@@ -167,11 +273,13 @@ def _said_to(product: str, value: str) -> set[str]:
             concerns_us = scoped[1].lower() in {product, "*"}
             directive = scoped[2]
         if concerns_us:
-            said |= _tokens(directive)
+            said |= _directives(directive)
     return said
 
 
-def _tokens(text: str) -> set[str]:
+def _directives(text: str) -> set[str]:
+    """Return the directives without a value; `max-image-preview: none` is not `none`."""
+    text = _VALUE.sub(" ", text)
     return {token.lower() for token in re.split(r"[\s,;]+", text) if token}
 
 

@@ -1,17 +1,22 @@
-"""Background pictures out of style sheets and style attributes, without a CSS engine."""
+"""Pictures out of style sheets and style attributes, without a CSS engine."""
 
 from __future__ import annotations
 
 import re
+
+from crawler.addresses import Addresses
 
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 # A property's value ends at ; or }, but not within quotes or parentheses: data: URLs are full of both.
 _VALUE = r"""((?:"[^"]*"|'[^']*'|\((?:"[^"]*"|'[^']*'|[^()"']|\([^()]*\))*\)|[^;{}"'()])*)"""
 # Custom properties too: themes keep their backgrounds in them.
 _BACKGROUND = re.compile(
-    rf"(?:^|[;{{\s])(?:background(?:-image)?|--[\w-]+)\s*:{_VALUE}", re.IGNORECASE
+    rf"(?:^|[;{{\s])(?:background(?:-image)?|content|--[\w-]+)\s*:{_VALUE}", re.IGNORECASE
 )
-_URL = re.compile(r"""url\(\s*(?:"([^"]*)"|'([^']*)'|([^"'()\s]*))\s*\)""", re.IGNORECASE)
+_URL = re.compile(
+    r"""url\(\s*(?:"([^"]*)"|'([^']*)'|((?:\\[0-9a-f]{1,6}\s?|\\.|[^"'()\s\\])*))\s*\)""",
+    re.IGNORECASE,
+)
 _IMAGE_SET = re.compile(
     r"""(?:-webkit-)?image-set\(((?:"[^"]*"|'[^']*'|[^()"']|\([^()]*\))*)\)""", re.IGNORECASE
 )
@@ -20,6 +25,29 @@ _IN_SET = re.compile(
     r"""(?:\s*type\([^)]*\))?\s*(?:([\d.]+)(x|dppx|dpi))?""",
     re.IGNORECASE,
 )
+
+
+# `a\20 b` is a space, `a\(b` a parenthesis.
+_ESCAPE = re.compile(r"\\([0-9a-fA-F]{1,6})\s?|\\(.)")
+_IMPORT = re.compile(
+    r"""@import\s+(?:url\(\s*)?(?:"([^"]*)"|'([^']*)'|([^"'()\s;]+))\s*\)?""", re.IGNORECASE
+)
+
+
+def sheet_images(css_text: str, sheet_url: str) -> list[str]:
+    """Return the pictures that the style sheet at `sheet_url` shows, each once, at their finest."""
+    addresses = Addresses(sheet_url)
+    finest = (addresses.resolve(urls[0], data_too=True) for urls in background_urls(css_text))
+    return list(dict.fromkeys(url for url in finest if url is not None))
+
+
+def imported_sheets(css_text: str, sheet_url: str) -> list[str]:
+    """Return the addresses of the sheets that the one at `sheet_url` imports, each once."""
+    addresses = Addresses(sheet_url)
+    found = (
+        addresses.resolve("".join(parts)) for parts in _IMPORT.findall(_COMMENT.sub("", css_text))
+    )
+    return list(dict.fromkeys(url for url in found if url is not None))
 
 
 def background_urls(css: str) -> list[list[str]]:
@@ -38,7 +66,11 @@ def picture_urls(value: str) -> list[list[str]]:
     """Return the pictures of one property's value, as `background_urls` does."""
     found = [_finest_first(members) for members in _IMAGE_SET.findall(value)]
     found += [["".join(parts)] for parts in _URL.findall(_IMAGE_SET.sub("", value))]
-    return [urls for urls in found if urls and urls[0] and not urls[0].startswith("#")]
+    return [
+        [_unescape(url) for url in urls]
+        for urls in found
+        if urls and urls[0] and not urls[0].startswith("#")
+    ]
 
 
 def _finest_first(members: str) -> list[str]:
@@ -50,3 +82,13 @@ def _finest_first(members: str) -> list[str]:
             continue
         sized.append((density / 96 if unit.lower() == "dpi" else density, "".join(parts)))
     return [url for _, url in sorted(sized, key=lambda each: -each[0])]
+
+
+def _unescape(url: str) -> str:
+    def character(escape: re.Match[str]) -> str:
+        if escape[2] is not None:
+            return escape[2]
+        code = int(escape[1], 16)
+        return chr(code) if 0 < code < 0x110000 else "\ufffd"
+
+    return _ESCAPE.sub(character, url)

@@ -39,6 +39,8 @@ _MAX_REST_S = 3600.0
 # for what has really come. A server that drips is slower than that; a modem is not.
 _SILENCES = 2
 _SLOWEST_BYTES_PER_S = 32_000
+# How often the limit is put off: most pictures are done before the first time.
+_EXTENDED_EVERY_BYTES = 256_000
 # Whoever is silent costs a timeout each time; it weighs as two failures, so that a host with four
 # connections is left alone after the first four.
 _TIMEOUT_WEIGHT = 2
@@ -87,14 +89,16 @@ class Downloader:
         )
 
     async def take(self, turn: Turn) -> Outcome | Again:
-        """Return what became of the link of `turn`; never raises for what a site does."""
+        """Return what became of the link of `turn`; never raises for what a site does.
+
+        The caller has claimed a place at the gate of its host.
+        """
         link = turn.link
         try:
             require_consent(link.consent)
             if link.url[:5].lower() == "data:":
                 return from_data_url(link, max_bytes=self.policy.max_bytes)
-            with self.gates.claim(turn.host):
-                return await _Attempt(self, turn).outcome()
+            return await _Attempt(self, turn).outcome()
         except _HeldElsewhere:
             return Again(turn=turn, after_s=self.lease_poll_s, held_elsewhere=True)
         except Refused as refused:
@@ -143,7 +147,10 @@ class _Attempt:
         self._started = 0.0
         """On the monotonic clock: when the request of this hop began."""
         self._limit = asyncio.timeout(None)
+        self._host = turn.host
         self._received = 0
+        self._extended_at = 0
+        """Bytes received when the limit was last put off."""
 
     async def outcome(self) -> Fetched | Unchanged:
         """Return the body, or that it has not changed; raise `Refused` or `_HeldElsewhere`."""
@@ -168,9 +175,11 @@ class _Attempt:
     @asynccontextmanager
     async def _hop(self, url: str) -> AsyncIterator[None]:
         """Hold one of the host's slots, once robots.txt has permitted `url`; note how it went."""
-        host = urlsplit(url).netloc.lower()
         gates, robots = self._all.gates, self._all.robots
         claimed, self._claimed = self._claimed, False
+        if not claimed:
+            self._host = urlsplit(url).netloc.lower()
+        host = self._host
         self._require_awake(host)
         if self._all.leases is not None and not await self._all.leases.hold(host):
             raise _HeldElsewhere
@@ -218,7 +227,7 @@ class _Attempt:
         link, policy = self._turn.link, self._all.policy
         url = str(response.url)
         self._all.gates.answered(
-            urlsplit(url).netloc.lower(),
+            self._host,
             time.monotonic() - self._started,
             well=response.status < 400,
         )
@@ -247,24 +256,25 @@ class _Attempt:
         """Let the time that is left grow with what comes; wait while too much is in memory."""
         self._received += count
         if not self._all.memory.read(self, count):
-            waited_from = time.monotonic()
+            waits_from = time.monotonic()
             self._limit.reschedule(None)
             await self._all.memory.room(self)
-            self._started += time.monotonic() - waited_from
+            self._started += time.monotonic() - waits_from
+        elif self._received - self._extended_at < _EXTENDED_EVERY_BYTES:
+            return
+        self._extended_at = self._received
         left_s = self._all.left_s(self._turn, self._received)
-        self._limit.reschedule(
-            asyncio.get_running_loop().time() - time.monotonic() + self._started + left_s
-        )
+        now = asyncio.get_running_loop().time()
+        self._limit.reschedule(now + left_s - (time.monotonic() - self._started))
 
     def _status_refusal(self, response: aiohttp.ClientResponse) -> Refused:
         transient = response.status in _TRANSIENT_STATUSES
         asked_s = retry_after_s(response.headers.get("Retry-After", ""))
         if transient and asked_s is not None:
-            host = urlsplit(str(response.url)).netloc.lower()
             if asked_s > _MAX_RETRY_AFTER_S:
-                self._all.gates.rest(host, min(asked_s, _MAX_REST_S))
+                self._all.gates.rest(self._host, min(asked_s, _MAX_REST_S))
             else:
-                self._all.gates.delay(host, asked_s)
+                self._all.gates.delay(self._host, asked_s)
         return Refused(
             Reason.HTTP_ERROR,
             f"HTTP {response.status} {response.reason or ''}".strip(),

@@ -42,6 +42,7 @@ async def fetch(
     backoff_s: float = 0.5,
     leases: HostLeases | None = None,
     lease_patience_s: float = _LEASE_PATIENCE_S,
+    memory: MemoryBudget | None = None,
 ) -> AsyncGenerator[Outcome, None]:
     """Yield one outcome a link, as they come; never raises for what a site does.
 
@@ -51,15 +52,24 @@ async def fetch(
     for what has come. Hosts take turns, so that a slow one holds up no other; with `leases`, one
     that another process visits waits, and is given up when it is all that is left and has been
     refused for `lease_patience_s`. At most `FLEET_CAP` links are in work, and no more than
-    `crawler.memory.MAX_HELD_BYTES` of bodies, and one, are in memory. Close the generator
+    `memory` allows (by default `crawler.memory.MAX_HELD_BYTES`), and one body, is held. Close the generator
     (`contextlib.aclosing`) when stopping early.
     """
-    gates = HostGates(concurrency_per_host=policy.concurrency_per_host, delay_s=policy.delay_s)
-    memory = MemoryBudget()
+    news = asyncio.Event()
+
+    def on_introduced(host: str) -> None:
+        schedule.look_at(host)
+        news.set()
+
+    gates = HostGates(
+        concurrency_per_host=policy.concurrency_per_host,
+        delay_s=policy.delay_s,
+        on_introduced=on_introduced,
+    )
+    memory = memory or MemoryBudget()
     schedule = Schedule(links, gates)
     running: dict[asyncio.Task[Outcome | Again], Turn] = {}
     ended: deque[asyncio.Task[Outcome | Again]] = deque()
-    news = asyncio.Event()
 
     def on_end(task: asyncio.Task[Outcome | Again]) -> None:
         ended.append(task)
@@ -88,27 +98,32 @@ async def fetch(
                 while len(running) < FLEET_CAP and memory.has_room_for(len(running) - len(ended)):
                     if (turn := schedule.next()) is None:
                         break
+                    gates.claim(turn.host)
                     task = asyncio.create_task(downloader.take(turn))
                     running[task] = turn
                     task.add_done_callback(on_end)
                 if ended:
                     task = ended.popleft()
-                    outcome = _settled(schedule, running.pop(task), task.result())
+                    turn = running.pop(task)
+                    gates.release(turn.host)
+                    outcome = _settled(schedule, turn, task.result())
                     if outcome is not None:
                         # The rest stays in the window until it is asked for.
                         yield outcome
                     if isinstance(outcome, Fetched):
                         memory.handed_out(len(outcome.data))
                     continue
-                opens_in_s = schedule.opens_in()
                 if not running:
-                    for turn in schedule.given_up(lease_patience_s):
+                    given_up = schedule.given_up(lease_patience_s)
+                    for turn in given_up:
                         yield _held_elsewhere(turn)
-                    if opens_in_s is None:
+                    if given_up:
+                        continue
+                    if schedule.is_empty():
                         return
                 news.clear()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(opens_in_s):
+                    async with asyncio.timeout(schedule.opens_in()):
                         await news.wait()
         finally:
             for task in running:

@@ -24,6 +24,7 @@ from aiohttp.resolver import ThreadedResolver
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")  # RFC 9637, which Python 3.11 does not know yet
 _IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Spellings that inet_aton() takes: parts in decimal, octal (0...) or hex (0x...), one to four of them.
 _ATON_PART = re.compile(r"^(0x[0-9a-f]*|[0-9]+)$")
 # Names that mean this machine or its link without asking DNS: RFC 6761, RFC 6762.
@@ -56,7 +57,7 @@ def check_url(url: str, *, allow_private: bool) -> None:
     addresses never do, because cloud machines hand out their credentials there.
     """
     # A space in a path is common and is quoted on the way out; a line break would be a second header.
-    if url != url.strip() or any(ord(each) < 0x20 or ord(each) == 0x7F for each in url):
+    if url != url.strip() or _CONTROL.search(url):
         raise AddressForbidden(f"address holds a control character or outer space: {url!r}")
     try:
         parts = urlsplit(url)
@@ -96,9 +97,11 @@ class GuardedResolver(AbstractResolver):
     the connector would be free to pick the bad one.
     """
 
-    def __init__(self, *, allow_private: bool = False) -> None:
+    def __init__(
+        self, *, allow_private: bool = False, inner: AbstractResolver | None = None
+    ) -> None:
         self._allow_private = allow_private
-        self._inner = ThreadedResolver()
+        self._inner = inner or ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

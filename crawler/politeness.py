@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,34 +55,41 @@ class HostGates:
     is asked less often, and none is asked more often than the first two allow.
     """
 
-    def __init__(self, *, concurrency_per_host: int, delay_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        concurrency_per_host: int,
+        delay_s: float,
+        on_introduced: Callable[[str], None] = lambda host: None,
+    ) -> None:
         self._concurrency = concurrency_per_host
         self._delay_s = delay_s
+        self._on_introduced = on_introduced
         self._hosts: dict[str, _Host] = {}
 
     def opens_in(self, host: str) -> float | None:
         """Return the seconds until one more request may start; None when one has to end before.
 
-        A host that is met for the first time is asked one thing, until its robots.txt is known.
+        A host that is met for the first time is asked one thing, until its robots.txt is known, and
+        one that has just failed, until it answers: else each of its slots would fail in turn.
         One that rests is open: who asks for it is to be told so at once.
         """
         gate = self._gate(host)
         if gate.rests_until > time.monotonic():
             return 0.0
-        if gate.users >= (self._concurrency if gate.introduced else 1):
+        if gate.users >= (self._concurrency if gate.introduced and not gate.failures else 1):
             return None
         return max(0.0, gate.next_start - time.monotonic())
 
-    @contextmanager
-    def claim(self, host: str) -> Iterator[None]:
-        """Be one of the host's users for a while, from a start that `opens_in` has allowed."""
+    def claim(self, host: str) -> None:
+        """Become one of the host's users, from a start that `opens_in` has allowed, to `release`."""
         gate = self._gate(host)
         gate.users += 1
         self._started(gate)
-        try:
-            yield
-        finally:
-            gate.users -= 1
+
+    def release(self, host: str) -> None:
+        """Be one of the host's users no more."""
+        self._gate(host).users -= 1
 
     @asynccontextmanager
     async def slot(
@@ -102,7 +109,9 @@ class HostGates:
                     await self._wait(gate, gate.next_start)
                 elif crawl_delay_s and not gate.introduced:
                     await self._wait(gate, time.monotonic() + crawl_delay_s)
-                gate.introduced = True
+                if not gate.introduced:
+                    gate.introduced = True
+                    self._on_introduced(host)
                 yield
         finally:
             gate.users -= not claimed

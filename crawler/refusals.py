@@ -6,6 +6,7 @@ import socket
 import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Self
 
 import aiohttp
 
@@ -48,15 +49,19 @@ class Refused(Exception):
         """The server said that it has too much to do."""
         self.retry_after_s = retry_after_s
 
+    @classmethod
+    def by(cls, consent: Consent) -> Self:
+        """Return the refusal of what `consent` forbids, with the evidence."""
+        evidence = "; ".join(
+            f"{signal.kind} says {signal.value!r} at {signal.where}" for signal in consent.signals
+        )
+        return cls(consent.reason or Reason.ROBOTS_TXT, evidence)
+
 
 def require_consent(consent: Consent) -> None:
     """Raise `Refused` with the evidence unless `consent` allows."""
-    if consent.allowed:
-        return
-    evidence = "; ".join(
-        f"{signal.kind} says {signal.value!r} at {signal.where}" for signal in consent.signals
-    )
-    raise Refused(consent.reason or Reason.ROBOTS_TXT, evidence)
+    if not consent.allowed:
+        raise Refused.by(consent)
 
 
 def refusal(error: Exception) -> Refused:

@@ -27,6 +27,10 @@ class Reason(StrEnum):
     X_ROBOTS_TAG = "x_robots_tag"
     META_ROBOTS = "meta_robots"
     TDMREP = "tdmrep"
+    AIPREF = "aipref"
+    # Forbidden by the file itself.
+    IPTC = "iptc"
+    C2PA = "c2pa"
     # Forbidden by the guard: not public, a wrong scheme, a user name in the address.
     ADDRESS_FORBIDDEN = "address_forbidden"
     # A row of a table of addresses that holds none.

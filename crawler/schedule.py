@@ -5,17 +5,21 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from crawler.pages import ImageLink
 from crawler.politeness import HostGates
 
 LOOK_AHEAD = 4096
 """Links that are read ahead in search of one whose host is free; about a kilobyte each."""
+
+
+# As urlsplit() has it, which is too slow to be asked twice a link.
+_NETLOC = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 
 
 @dataclass(slots=True, eq=False)
@@ -66,21 +70,26 @@ class Schedule:
         due = [heap[0][0] for heap in (self._hosts, self._later) if heap]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
+    def is_empty(self) -> bool:
+        """Return whether nothing is left that was taken from `links`; `next` looks for more."""
+        return not self._queues and not self._later
+
     def ended(self, turn: Turn) -> None:
         """Note that `turn` has ended, so that its host may have room for another."""
         self._refused.pop(turn.host, None)
-        self._look_at(turn.host)
+        self.look_at(turn.host)
 
     def again(self, turn: Turn, after_s: float) -> None:
         """Take `turn` back, to be tried again."""
         heapq.heappush(self._later, (time.monotonic() + after_s, next(self._count), turn))
-        self._look_at(turn.host)
+        self.look_at(turn.host)
 
     def refused(self, turn: Turn, after_s: float) -> None:
         """Take `turn` back, whose host another worker visits now."""
         self._refused.setdefault(turn.host, time.monotonic())
         self._gates.delay(turn.host, after_s)
         self._queue(turn, first=True)
+        self.look_at(turn.host)
 
     def given_up(self, patience_s: float) -> list[Turn]:
         """Return, and forget, all turns if each has been refused for `patience_s`; else none."""
@@ -92,6 +101,13 @@ class Schedule:
         self._queues.clear()
         self._waiting = 0
         return turns
+
+    def look_at(self, host: str, after_s: float = 0.0) -> None:
+        """Ask the gate of `host` anew, if something is queued for it."""
+        at = time.monotonic() + after_s
+        if host in self._queues and self._due.get(host, math.inf) > at:
+            self._due[host] = at
+            heapq.heappush(self._hosts, (at, next(self._count), host))
 
     def _open(self) -> Turn | None:
         """Return the next turn of a host that may be asked now, and put off hosts that may not."""
@@ -106,13 +122,13 @@ class Schedule:
             if opens_in is None:
                 continue  # `ended` will look at it again
             if opens_in > 0:
-                self._look_at(host, opens_in)
+                self.look_at(host, opens_in)
                 continue
             queue = self._queues[host]
             turn = queue.popleft()
             self._waiting -= 1
             if queue:
-                self._look_at(host)  # behind all others that are due
+                self.look_at(host)  # behind all others that are due
             else:
                 del self._queues[host]
             return turn
@@ -122,20 +138,11 @@ class Schedule:
         queue = self._queues.get(turn.host)
         if queue is None:
             queue = self._queues[turn.host] = deque()
-            self._look_at(turn.host)
+            self.look_at(turn.host)
         self._waiting += 1
         (queue.appendleft if first else queue.append)(turn)
 
-    def _look_at(self, host: str, after_s: float = 0.0) -> None:
-        at = time.monotonic() + after_s
-        if host in self._queues and self._due.get(host, math.inf) > at:
-            self._due[host] = at
-            heapq.heappush(self._hosts, (at, next(self._count), host))
-
 
 def _host(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""  # refused by the guard
-    return parts.netloc.lower() if parts.scheme in {"http", "https"} else ""
+    found = _NETLOC.match(url)
+    return found[1].lower() if found else ""  # what is no web address is for the guard to refuse

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _WHITESPACE = " \t\n\f\r"
-_INTEGER = re.compile(r"^[0-9]+$")
+# No picture is wider than nine digits say, and int() refuses thousands of them.
+_INTEGER = re.compile(r"^[0-9]{1,9}$")
 _FLOAT = re.compile(r"^-?(?:[0-9]+|[0-9]*\.[0-9]+)(?:[eE][+-]?[0-9]+)?$")
 
 

@@ -1,6 +1,6 @@
 """A server on loopback for `tests.bench.crawl`: many hosts, real photographs of about 31 KB each.
 
-    python -m tests.bench.photo_server HOSTS
+    python -m tests.bench.crawling.server HOSTS
 
 It prints its port when it listens on 127.0.0.1 to 127.0.0.HOSTS, and ends when stdin does. Every
 address `/<n>.jpg` is another picture, by a comment in the JPEG: no two have the same sha256.
@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-SHARED = Path(os.environ.get("CRATEDIG_SHARED", Path(__file__).parents[3] / "shared"))
+SHARED = Path(os.environ.get("CRATEDIG_SHARED", Path(__file__).parents[4] / "shared"))
 _FOLDERS = ("clothing_small", "grocery", "hymenoptera", "playing_cards_multilabel")
 _SIZES = range(26_000, 36_000)
 _OF_EACH = 40

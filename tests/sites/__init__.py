@@ -1,0 +1,1 @@
+"""Web sites made for tests, served on loopback."""
