@@ -11,42 +11,34 @@ import asyncio
 import os
 import shutil
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from crawler.rejections import CrawlerError
+from crawler.reveal import Reading, RevealLimits, frames_within, read, reveal
+from crawler.traffic import Answer, Question, Traffic
 
 if TYPE_CHECKING:  # half a second, which sources without a browser do not have to spend
     from playwright.async_api import Browser as Chromium
-    from playwright.async_api import (
-        BrowserContext,
-        Page,
-        Playwright,
-        ProxySettings,
-        Request,
-        Route,
-    )
+    from playwright.async_api import BrowserContext, Page, Playwright, ProxySettings
+
+__all__ = [
+    "Answer",
+    "Browser",
+    "BrowserMissing",
+    "PageBroken",
+    "Question",
+    "Rendered",
+    "chromium_executable",
+]
 
 EXECUTABLE_VARIABLE = "CRATEDIG_CHROMIUM"
 
-# A page is quiet when no request has been under way for so long; a script that waits longer before
-# it asks for more is not waited for.
-_QUIET_S = 0.5
-# Time for one page, and how often it is scrolled to an end that moves away.
-_RENDER_S = 60.0
-_MAX_ROUNDS = 50
-# Nothing new after so many scrolls is the end: on a busy machine one may come too early.
-_UNCHANGED_ROUNDS = 2
 # For reading the result out of a page whose script may be spinning.
 _READ_S = 10.0
 _MAX_PAGES_AT_ONCE = 2
-# Counting pixels are 43 to 95 bytes.
-_MIN_PICTURE_BYTES = 128
-_NOT_NEEDED = frozenset({"font", "media", "texttrack", "websocket", "eventsource", "ping"})
-# aiohttp has undone the transfer's encodings by now.
-_HEADERS_OF_THE_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 _ARGUMENTS = (
     # Nothing that Chromium would fetch on its own account.
@@ -59,23 +51,6 @@ _ARGUMENTS = (
 )
 # The discard port. "<-loopback>" takes away the exception that Chromium makes for loopback.
 _NO_WAY_OUT: ProxySettings = {"server": "http://127.0.0.1:9", "bypass": "<-loopback>"}
-
-_SCROLL = """async () => {
-    const step = Math.max(200, innerHeight * 0.9);
-    const end = () => document.documentElement.scrollHeight;
-    // A little back first: a page that did not grow is told of the scrolling all the same.
-    for (let y = Math.max(0, scrollY - innerHeight), i = 0; y < end() && i < 200; y += step, i += 1) {
-        scrollTo(0, y);
-        await new Promise(done => setTimeout(done, 20));
-    }
-    scrollTo(0, end());
-}"""
-# Two frames later, what arrived before has been laid out.
-_EXTENT = """async () => {
-    while (document.readyState === "loading") await new Promise(done => setTimeout(done, 20));
-    for (let i = 0; i < 2; i += 1) await new Promise(done => requestAnimationFrame(done));
-    return [document.documentElement.scrollHeight, document.getElementsByTagName("*").length];
-}"""
 
 _PLAYWRIGHT_LAYOUTS = (
     "chromium-*/chrome-linux*/chrome",
@@ -94,40 +69,16 @@ class PageBroken(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A server's answer, or what stands for it."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-    def header(self, name: str) -> str:
-        """Return the first value of a header, empty if there is none."""
-        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
-
-
-_STAY = Answer(status=204, headers=(), body=b"")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A request that a page wants to make."""
-
-    url: str
-    method: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
     """A page after its scripts have run."""
 
     html: str
     pictures: tuple[str, ...]
-    """Addresses that were really loaded as pictures, as the page asked for them."""
+    """Addresses that were really loaded as pictures, as the page asked for them, counters aside."""
+    frames: tuple[tuple[str, str], ...] = ()
+    """Address and HTML of the frames within it."""
     complete: bool
-    """False if scrolling was given up before the page came to an end."""
+    """False if it was given up before the page came to an end."""
 
 
 def chromium_executable() -> Path:
@@ -162,9 +113,14 @@ class Browser:
     """
 
     def __init__(
-        self, answer: Callable[[Question], Awaitable[Answer | None]], *, user_agent: str
+        self,
+        answer: Callable[[Question], Awaitable[Answer | None]],
+        *,
+        user_agent: str,
+        limits: RevealLimits | None = None,
     ) -> None:
         self._answer = answer
+        self._limits = limits or RevealLimits()
         self._user_agent = user_agent
         self._starting = asyncio.Lock()
         self._turns = asyncio.Semaphore(_MAX_PAGES_AT_ONCE)
@@ -213,23 +169,36 @@ class Browser:
                 raise PageBroken(f"the browser could not show it: {_first_line(error)}") from error
 
     async def _render(self, context: BrowserContext, url: str, document: Answer) -> Rendered:
-        traffic = _Traffic(self._answer, url, document)
+        traffic = Traffic(self._answer, document)
         await context.route("**/*", traffic.handle)
         page = await context.new_page()
+        # A window that a script opens has nothing to show; what it asks for is not answered either.
+        page.on("popup", lambda popup: popup.close())
         complete = False
         try:
-            async with asyncio.timeout(_RENDER_S):
+            async with asyncio.timeout(self._limits.seconds):
                 # Later states may never come, when a script tries to lead elsewhere.
-                await page.goto(url, wait_until="commit", timeout=_RENDER_S * 1000)
-                complete = await _scroll_to_the_end(page, traffic)
+                await page.goto(url, wait_until="commit", timeout=self._limits.seconds * 1000)
+                complete = await reveal(page, traffic, self._limits)
         except TimeoutError:
             pass  # what has come so far counts; complete stays False
         try:
             async with asyncio.timeout(_READ_S):
-                content = await page.content()
+                main = await read(page.main_frame)
         except TimeoutError:
             raise PageBroken("its script never pauses, so it cannot be read") from None
-        return Rendered(html=content, pictures=tuple(traffic.pictures), complete=complete)
+        frames = await _read_frames(page, url)
+        readings = [main, *(each for _, each in frames)]
+        specks = {speck for each in readings for speck in each.specks}
+        loaded = dict.fromkeys(
+            [*traffic.pictures, *(src for each in readings for src in each.shown)]
+        )
+        return Rendered(
+            html=main.html,
+            pictures=tuple(each for each in loaded if each not in specks),
+            frames=tuple((address, each.html) for address, each in frames),
+            complete=complete,
+        )
 
     async def _started(self) -> Chromium:
         from playwright.async_api import async_playwright
@@ -238,7 +207,13 @@ class Browser:
             if self._chromium is None or not self._chromium.is_connected():
                 await self.close()
                 executable = chromium_executable()
-                self._playwright = await async_playwright().start()
+                starting = asyncio.ensure_future(async_playwright().start())
+                try:
+                    self._playwright = await asyncio.shield(starting)
+                except asyncio.CancelledError:
+                    # Half-started, its process would be nobody's to end.
+                    self._playwright = await starting
+                    raise
                 self._chromium = await self._playwright.chromium.launch(
                     executable_path=executable,
                     args=list(_ARGUMENTS),
@@ -249,93 +224,24 @@ class Browser:
             return self._chromium
 
 
-@dataclass  # without slots: Playwright leaves a mark on whatever handles its routes
-class _Traffic:
-    """Answers a page's requests and knows when it has come to rest."""
+async def _read_frames(page: Page, url: str) -> list[tuple[str, Reading]]:
+    """Return the address and the reading of each frame within a page that can be read."""
+    from playwright.async_api import Error as PlaywrightError
 
-    answer: Callable[[Question], Awaitable[Answer | None]]
-    url: str
-    document: Answer
-    pictures: dict[str, None] = field(default_factory=dict)
-    """An ordered set."""
-    _served_document: bool = False
-    _under_way: int = 0
-    _started: int = 0
-    _idle: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def handle(self, route: Route, request: Request) -> None:
-        """Answer one request of the page."""
-        from playwright.async_api import Error as PlaywrightError
-
-        self._under_way += 1
-        self._started += 1
-        self._idle.clear()
-        try:
-            answer = await self._answer_to(request)
-            if answer is None:
-                await route.abort("blockedbyclient")
-                return
-            headers = {
-                name: value
-                for name, value in answer.headers
-                if name.lower() not in _HEADERS_OF_THE_TRANSFER
-            }
-            await route.fulfill(status=answer.status, headers=headers, body=answer.body)
-            if (
-                request.resource_type == "image"
-                and 200 <= answer.status < 300
-                and len(answer.body) >= _MIN_PICTURE_BYTES
-            ):
-                self.pictures[request.url] = None
-        except PlaywrightError:
-            pass  # the page was closed before its answer came; nobody waits for it any more
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
-
-    async def come_to_rest(self) -> None:
-        """Return once nothing has been requested for a moment."""
-        while True:
-            started = self._started
-            await self._idle.wait()
-            await asyncio.sleep(_QUIET_S)
-            if self._idle.is_set() and self._started == started:
-                return
-
-    async def _answer_to(self, request: Request) -> Answer | None:
-        if request.resource_type in _NOT_NEEDED:
-            return None
-        if request.is_navigation_request() and request.frame.parent_frame is None:
-            # The page that was asked for, once. A script that leads elsewhere gets an answer on
-            # which browsers stay where they are; refused, they would show an error page instead.
-            if self._served_document:
-                return _STAY
-            self._served_document = True
-            return self.document
-        return await self.answer(
-            Question(
-                url=request.url,
-                method=request.method,
-                headers=tuple(request.headers.items()),
-                body=request.post_data_buffer,
-            )
-        )
-
-
-async def _scroll_to_the_end(page: Page, traffic: _Traffic) -> bool:
-    """Scroll until nothing new comes; return False if it never stops."""
-    before: tuple[object, int] | None = None
-    unchanged = 0
-    for _ in range(_MAX_ROUNDS):
-        await traffic.come_to_rest()
-        now = (await page.evaluate(_EXTENT), len(traffic.pictures))
-        unchanged = unchanged + 1 if now == before else 0
-        if unchanged == _UNCHANGED_ROUNDS:
-            return True
-        before = now
-        await page.evaluate(_SCROLL)
-    return False
+    readings: list[tuple[str, Reading]] = []
+    try:
+        async with asyncio.timeout(_READ_S):
+            for frame in frames_within(page):
+                try:
+                    reading = await read(frame)
+                except PlaywrightError:
+                    continue  # taken away, or an address that was refused
+                # What a page writes into a frame itself resolves against the page.
+                is_web = frame.url.startswith(("http://", "https://"))
+                readings.append((frame.url if is_web else url, reading))
+    except TimeoutError:
+        pass  # one of them spins; those before it count
+    return readings
 
 
 def _first_line(error: Exception) -> str:

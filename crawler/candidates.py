@@ -65,8 +65,9 @@ async def examine_members(
 ) -> AsyncGenerator[Outcome, None]:
     """Examine the members of an archive; yield one outcome a member, in no fixed order.
 
+    A member's address is `archive:NAME/MEMBER`; what the archive could not hand out is Rejected.
     What lies beside a picture and describes it (`crawler.webdataset`) goes along; a picture that is
-    recorded there as forbidden is rejected, as it would be where it was found. A member's address is `archive:NAME/MEMBER`; what the archive could not hand out is Rejected.
+    recorded there as forbidden is rejected, as it was where it was found.
     """
     reading = _from_members(members, archive_name)
     async with (

@@ -5,28 +5,29 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from crawler.addresses import web_address
 from crawler.browser import chromium_executable
-from crawler.ledger import DiscoverStats, Ledger, Page
+from crawler.ledger import DiscoverStats, Ledger, Page, PageKind
 from crawler.pages import ImageLink
 from crawler.rejections import CrawlerError, Rejected
 from crawler.settings import CrawlPolicy, require_contact
 from crawler.sources import Source, SourceInvalid
 
+# A packed file's type says nothing of what is in it.
+_SITEMAP_NAME = re.compile(r"sitemap[^/]*\.(?:xml|txt)$|\.(?:xml|txt)\.gz$", re.IGNORECASE)
+
 __all__ = ["CrawlFailed", "DiscoverStats", "discover"]
-
-
-_LISTED_BATCH = 5000
 
 
 class CrawlFailed(CrawlerError):
@@ -44,10 +45,13 @@ def discover(
 ) -> DiscoverStats:
     """Record every picture of `source` in the ledger; return the counts.
 
+    For kind `urls`, `listed` are the links of its table, instead of `source.start`: any number, of
+    which a thousand are in memory at a time. `known` are the addresses of pictures that earlier
+    runs have kept; they are asked for only where the source has `stop_after_known`.
+
     Killed and called again over the same ledger, it goes on with the pages that were not done, and
     ends with the same links. Called again after its end, it returns at once. `on_progress` gets the
-    pages done and the links found so far. `listed` are the links of the source's table, if it has
-    one; `known` are addresses of pictures that earlier runs have kept.
+    pages done and the links found so far.
 
     Raises `CrawlFailed` when no start page can be reached, or the spider dies; `SourceInvalid`
     when the policy has no contact for a public site; `BrowserMissing`.
@@ -58,20 +62,20 @@ def discover(
         done = ledger.final_stats()
         if done is not None:
             return done
+        watch = on_progress or _ignore
+        ended_by = ""
         if source.kind == "urls":
-            on_links = on_progress or _ignore
-            links = chain(_listed(source), listed or ())
-            while batch := list(islice(links, _LISTED_BATCH)):
-                ledger.add_links(batch)
-                on_links(0, ledger.count_links())
+            _record(ledger, _listed(source) if listed is None else listed, watch)
         else:
             if source.browser != "never":
                 chromium_executable()  # refused now, not at the first page that needs it
-            ledger.add_pages(_start_pages(source), max_pages=source.max_pages)
+            if source.stop_after_known is not None:
+                ledger.add_known(known)
+            ledger.add_pages(_start_pages(source), at_most=source.max_pages)
             ledger.retry_pages()
-            _crawl(source, policy, ledger_path, on_progress or _ignore)
+            ended_by = _crawl(source, policy, ledger_path, watch)
             _require_reached(source, ledger)
-        stats = ledger.stats(time.monotonic() - started)
+        stats = ledger.stats(time.monotonic() - started, ended_by=ended_by)
         ledger.finish_discovery(stats)
         return stats
 
@@ -80,7 +84,20 @@ def _ignore(pages: int, links: int) -> None:
     """Watch nothing."""
 
 
+def _record(
+    ledger: Ledger, links: Iterable[ImageLink], on_progress: Callable[[int, int], None]
+) -> None:
+    found = ledger.count_links()
+    for new in ledger.add_many_links(links):
+        found += new
+        on_progress(0, found)
+
+
 def _listed(source: Source) -> Iterator[ImageLink]:
+    if source.table:
+        raise SourceInvalid(
+            f"source {source.name} reads the table {source.table}, whose links were not given"
+        )
     for address in source.start:
         yield ImageLink(url=address, page_url="", found_by="url list")
 
@@ -90,7 +107,8 @@ def _start_pages(source: Source) -> Iterator[Page]:
         url = web_address(address)
         if url is None:
             raise SourceInvalid(f"source {source.name} starts at {address!r}, which is no address")
-        yield Page(url=url, parent=url, depth=0)
+        kind: PageKind = "sitemap" if _SITEMAP_NAME.search(urlsplit(url).path) else "page"
+        yield Page(url=url, parent=url, depth=0, kind=kind)
 
 
 def _crawl(
@@ -98,8 +116,8 @@ def _crawl(
     policy: CrawlPolicy,
     ledger_path: Path,
     on_progress: Callable[[int, int], None],
-) -> None:
-    """Run the spider to its end."""
+) -> str:
+    """Run the spider to its end; return the setting that ended it before all was seen, if one did."""
     order = {
         "source": dataclasses.asdict(source),
         "policy": dataclasses.asdict(policy),
@@ -127,6 +145,7 @@ def _crawl(
         raise CrawlFailed(
             f"the crawl of {source.name} broke down ({last}); run it again to go on from there"
         )
+    return str(ending.get("ended_by", ""))
 
 
 @contextmanager
@@ -153,7 +172,7 @@ def _spider(log: IO[str]) -> Iterator[tuple[subprocess.Popen[str], IO[str], IO[s
 
 def _require_reached(source: Source, ledger: Ledger) -> None:
     """Raise `CrawlFailed` if nothing was read because no start page could be reached."""
-    if ledger.stats().pages:
+    if ledger.stats().pages or ledger.count_links():
         return
     starts = {page.url for page in _start_pages(source)}
     failures: list[Rejected] = [each for each in ledger.rejected() if each.url in starts]

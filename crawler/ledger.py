@@ -12,12 +12,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from crawler.consent import Consent
-from crawler.pages import About, ImageLink
+from crawler.alike import without_session
+from crawler.consent import UNSAID, Consent
+from crawler.pages import NOTHING_SAID, About, ImageLink
 from crawler.rejections import Reason, Rejected
 
 _SCHEMA = """
@@ -31,14 +33,24 @@ CREATE TABLE IF NOT EXISTS rejected (
     reason TEXT NOT NULL, detail TEXT NOT NULL, transient INTEGER NOT NULL, sha256 TEXT
 ) STRICT;
 CREATE TABLE IF NOT EXISTS pages (
-    id INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE, parent TEXT NOT NULL, depth INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE, same_as TEXT NOT NULL UNIQUE,
+    parent TEXT NOT NULL, depth INTEGER NOT NULL, kind TEXT NOT NULL,
     state TEXT NOT NULL DEFAULT 'to visit', final_url TEXT NOT NULL DEFAULT '',
-    browser INTEGER NOT NULL DEFAULT 0
+    browser INTEGER NOT NULL DEFAULT 0, brought INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE IF NOT EXISTS known (url TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS pages_by_state ON pages (state, depth, id);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
+_BATCH = 1000
+_UNSAID_JSON = UNSAID.to_json()
+_NOTHING_JSON = NOTHING_SAID.to_json()
+_KNOWN_IN_A_ROW = "known in a row"
 _LINKS_AFTER = "SELECT * FROM links WHERE id > ? ORDER BY id LIMIT 500"
+_DONE_AFTER = (
+    "SELECT id, url, parent, depth, kind, brought FROM pages "
+    "WHERE id > ? AND state != 'to visit' ORDER BY id LIMIT 500"
+)
 _REJECTED_AFTER = "SELECT * FROM rejected WHERE id > ? ORDER BY id LIMIT 500"
 
 
@@ -54,6 +66,13 @@ class DiscoverStats:
     browser_pages: int
     """Of `pages`, those that were loaded in the browser."""
     seconds: float
+    unvisited: int = 0
+    """Pages that were found and not asked for: beyond the limits, or in a part that leads on and on."""
+    ended_by: str = ""
+    """The setting that ended it before all was seen: `max_minutes` or `stop_after_known`."""
+
+
+PageKind = Literal["page", "sitemap", "feed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +83,25 @@ class Page:
     parent: str
     """The page that led here; its own address for a start page."""
     depth: int
-    """Links between it and a start page."""
+    """Links between it and a start page; the next page of a list is as near as the one before."""
+    kind: PageKind = "page"
+
+    @property
+    def is_start(self) -> bool:
+        """Whether the source named it."""
+        return self.parent == self.url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What came of a page."""
+
+    new_links: int
+    """Pictures that no earlier page had."""
+    new_pages: tuple[Page, ...]
+    """Pages that were not recorded before."""
+    known_in_a_row: int
+    """Of the pictures found last, in all of the crawl: how many earlier runs had kept."""
 
 
 class Ledger:
@@ -107,6 +144,21 @@ class Ledger:
         with self._transaction():
             return sum(self._add_link(link) for link in links)
 
+    def add_many_links(self, links: Iterable[ImageLink]) -> Iterator[int]:
+        """Record any number of pictures, a batch at a time; yield how many are new after each batch."""
+        rest = iter(links)
+        while batch := list(islice(rest, _BATCH)):
+            yield self.add_links(batch)
+
+    def add_known(self, urls: Iterable[str]) -> None:
+        """Record the addresses of pictures that earlier runs have kept."""
+        rest = iter(urls)
+        while batch := list(islice(rest, _BATCH)):
+            with self._transaction():
+                self._database.executemany(
+                    "INSERT OR IGNORE INTO known VALUES (?)", ((url,) for url in batch)
+                )
+
     def links(self) -> Iterator[ImageLink]:
         """Yield every link in the order of finding, those added meanwhile too."""
         for _, url, page_url, found_by, alt, page_title, about, consent in self._rows(_LINKS_AFTER):
@@ -146,17 +198,22 @@ class Ledger:
 
     # Pages
 
-    def add_pages(self, pages: Iterable[Page], *, max_pages: int) -> list[Page]:
-        """Record pages to visit until there are `max_pages` in all; return those that are new."""
+    def add_pages(self, pages: Iterable[Page], *, at_most: int) -> list[Page]:
+        """Record pages until there are `at_most` in all; return those that are new."""
         with self._transaction():
-            return self._add_pages(pages, max_pages)
+            return self._add_pages(pages, at_most)
 
     def pages_to_visit(self) -> list[Page]:
         """Return the pages that are recorded and not done, nearest to the start first."""
         rows = self._database.execute(
-            "SELECT url, parent, depth FROM pages WHERE state = 'to visit' ORDER BY depth, id"
+            "SELECT url, parent, depth, kind FROM pages WHERE state = 'to visit' ORDER BY depth, id"
         )
-        return [Page(url=url, parent=parent, depth=depth) for url, parent, depth in rows]
+        return [Page(url=row[0], parent=row[1], depth=row[2], kind=row[3]) for row in rows]
+
+    def pages_done(self) -> Iterator[tuple[Page, int]]:
+        """Yield the pages that are done, and how many new pictures each brought."""
+        for row in self._rows(_DONE_AFTER):
+            yield Page(url=row[1], parent=row[2], depth=row[3], kind=row[4]), row[5]
 
     def retry_pages(self) -> None:
         """Put pages back that failed in a way that a later try may mend."""
@@ -176,19 +233,32 @@ class Ledger:
         final_url: str,
         links: Iterable[ImageLink],
         leads_to: Iterable[Page],
-        max_pages: int,
+        at_most: int,
         browser: bool = False,
-    ) -> list[Page]:
-        """Record in one step that a page is read and what it held; return the new pages to visit."""
+    ) -> Finished:
+        """Record in one step that a page is read, what it held, and where it leads.
+
+        No more pages are recorded than `at_most` in all.
+        """
         with self._transaction():
+            new_links = 0
+            known_in_a_row = self._known_in_a_row()
             for link in links:
-                self._add_link(link)
-            new = self._add_pages(leads_to, max_pages)
+                if self._add_link(link):
+                    new_links += 1
+                    known_in_a_row = known_in_a_row + 1 if self._is_known(link.url) else 0
             self._database.execute(
-                "UPDATE pages SET state = 'read', final_url = ?, browser = ? WHERE url = ?",
-                (final_url, browser, page.url),
+                "INSERT OR REPLACE INTO facts VALUES (?, ?)", (_KNOWN_IN_A_ROW, str(known_in_a_row))
             )
-        return new
+            new_pages = self._add_pages(leads_to, at_most)
+            self._database.execute(
+                "UPDATE pages SET state = 'read', final_url = ?, browser = ?, brought = ? "
+                "WHERE url = ?",
+                (final_url, browser, new_links, page.url),
+            )
+        return Finished(
+            new_links=new_links, new_pages=tuple(new_pages), known_in_a_row=known_in_a_row
+        )
 
     def reject_page(self, rejected: Rejected) -> None:
         """Record in one step that a page is not read, and why."""
@@ -200,19 +270,23 @@ class Ledger:
 
     def start_addresses(self) -> list[str]:
         """Return the addresses of the start pages, and where they led by redirects."""
-        rows = self._database.execute("SELECT url, final_url FROM pages WHERE depth = 0")
+        rows = self._database.execute("SELECT url, final_url FROM pages WHERE parent = url")
         return [address for row in rows for address in row if address]
 
     # The end
 
-    def stats(self, seconds: float = 0.0) -> DiscoverStats:
-        """Return the counts so far."""
+    def stats(self, seconds: float = 0.0, *, ended_by: str = "") -> DiscoverStats:
+        """Return the counts so far; sitemaps are no pages."""
         return DiscoverStats(
-            pages=self._count("SELECT count(*) FROM pages WHERE state = 'read'"),
+            pages=self._count(
+                "SELECT count(*) FROM pages WHERE state = 'read' AND kind != 'sitemap'"
+            ),
             links=self.count_links(),
             rejected_pages=self._count("SELECT count(*) FROM pages WHERE state = 'rejected'"),
             browser_pages=self._count("SELECT count(*) FROM pages WHERE browser"),
             seconds=seconds,
+            unvisited=self._count("SELECT count(*) FROM pages WHERE state = 'to visit'"),
+            ended_by=ended_by,
         )
 
     @property
@@ -234,11 +308,14 @@ class Ledger:
     # Within a transaction
 
     def _add_link(self, link: ImageLink) -> bool:
-        row = (link.url, link.page_url, link.found_by, link.alt, link.page_title)
+        # Told apart by identity, as nearly all of a table's million links have neither.
+        about = _NOTHING_JSON if link.about is NOTHING_SAID else link.about.to_json()
+        consent = _UNSAID_JSON if link.consent is UNSAID else link.consent.to_json()
+        row = (link.url, link.page_url, link.found_by, link.alt, link.page_title, about, consent)
         inserted = self._database.execute(
             "INSERT OR IGNORE INTO links (url, page_url, found_by, alt, page_title, about, consent) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*row, link.about.to_json(), link.consent.to_json()),
+            row,
         )
         if inserted.rowcount:
             return True
@@ -264,19 +341,29 @@ class Ledger:
             (each.url, each.page_url, each.reason, each.detail, each.transient, each.sha256),
         )
 
-    def _add_pages(self, pages: Iterable[Page], max_pages: int) -> list[Page]:
-        room = max_pages - self._count("SELECT count(*) FROM pages")
+    def _add_pages(self, pages: Iterable[Page], at_most: int) -> list[Page]:
+        room = at_most - self._count("SELECT count(*) FROM pages")
         new: list[Page] = []
         for page in pages:
             if len(new) >= room:
                 break
             inserted = self._database.execute(
-                "INSERT OR IGNORE INTO pages (url, parent, depth) VALUES (?, ?, ?)",
-                (page.url, page.parent, page.depth),
+                "INSERT OR IGNORE INTO pages (url, same_as, parent, depth, kind) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (page.url, without_session(page.url), page.parent, page.depth, page.kind),
             )
             if inserted.rowcount:
                 new.append(page)
         return new
+
+    def _known_in_a_row(self) -> int:
+        query = "SELECT value FROM facts WHERE name = ?"
+        row = self._database.execute(query, (_KNOWN_IN_A_ROW,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def _is_known(self, url: str) -> bool:
+        query = "SELECT 1 FROM known WHERE url = ?"
+        return self._database.execute(query, (url,)).fetchone() is not None
 
     def _count(self, query: str) -> int:
         (count,) = self._database.execute(query).fetchone()

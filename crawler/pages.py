@@ -92,6 +92,8 @@ class PageContent:
     """Sheets that it links to or imports; `crawler.css` reads them."""
     feeds: tuple[str, ...] = ()
     """RSS and Atom feeds that it names as its alternates."""
+    next_pages: tuple[str, ...] = ()
+    """Of `page_links`, those that continue the list that it shows: `rel=next`."""
 
 
 def extract_images(html_text: str, base_url: str) -> list[ImageLink]:
@@ -127,6 +129,7 @@ def read_page(
     # HTML's rel=license speaks of the page's main content: of pictures that have no licence of theirs.
     of_page = About(license=addresses.resolve(license_link(document)) or "")
     follow = may_follow_links(document, headers, user_agent=user_agent)
+    leads_to = list(_page_links(document, addresses)) if follow else []
     return PageContent(
         title=title,
         consent=consent,
@@ -143,7 +146,8 @@ def read_page(
             for sight in pictures.best()
         ),
         passed_over=frozenset(pictures.better),
-        page_links=tuple(dict.fromkeys(_page_links(document, addresses))) if follow else (),
+        page_links=tuple(dict.fromkeys(url for url, _ in leads_to)),
+        next_pages=tuple(dict.fromkeys(url for url, is_next in leads_to if is_next)),
         has_script=any(runs(script) for script in document.iter("script")),
         style_sheets=tuple(dict.fromkeys(_style_sheets(document, addresses))),
         feeds=tuple(dict.fromkeys(_feeds(document, addresses))) if follow else (),
@@ -157,14 +161,15 @@ def _base_url(document: html.HtmlElement, page_url: str) -> str:
     return page_url
 
 
-def _page_links(document: html.HtmlElement, addresses: Addresses) -> Iterator[str]:
+def _page_links(document: html.HtmlElement, addresses: Addresses) -> Iterator[tuple[str, bool]]:
+    """Yield the pages that a page leads to, and whether they are said to be its next."""
     for element in document.iter("a", "area", "link", "iframe", "frame"):
         rel = element.get("rel", "").lower().split()
         if "nofollow" in rel or (element.tag == "link" and "next" not in rel):
             continue
         url = addresses.resolve(element.get("src" if "frame" in element.tag else "href"))
         if url is not None and not names_picture(url) and not names_other_file(url):
-            yield page_address(url)
+            yield page_address(url), "next" in rel
 
 
 def _style_sheets(document: html.HtmlElement, addresses: Addresses) -> Iterator[str]:

@@ -1,21 +1,38 @@
-"""What robots.txt says about an address: fetched once an origin, kept for a day (RFC 9309)."""
+"""What a site's own files say about an address: robots.txt (RFC 9309) and tdmrep.json (TDMRep).
+
+Each is fetched once an origin and kept for a day. `allowed` is for whoever is about to ask for an
+address; `use` is what the site says about the use of what lies there, for pages and pictures alike.
+
+RFC 9309 leaves 429 to us (2.3.1.3 would let it pass as any 4xx): a server that is asked too often is
+taken as one that fails.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import aiohttp
 from protego import Protego
 
-from crawler.consent import UNSAID, Consent, Signal
+from crawler.consent import (
+    UNSAID,
+    Consent,
+    Signal,
+    consent_from_robots_txt,
+    consent_from_tdmrep_json,
+)
 from crawler.guard import AddressForbidden
 from crawler.rejections import Reason
-from crawler.transport import TooManyRedirects, get
+from crawler.transport import BodyTooLarge, TooManyRedirects, get, read_body
 
+_TDMREP = "/.well-known/tdmrep.json"
+_MAX_TDMREP_BYTES = 100_000
 # RFC 9309, 2.5: parse at least 500 kibibytes; 2.4: keep for at most 24 hours.
 MAX_ROBOTS_BYTES = 500 * 1024
 _KEEP_S = 24 * 3600.0
@@ -44,6 +61,8 @@ class _Rules:
     parsed: Protego | None = None
     """None: there is nothing to obey."""
     failure: tuple[Reason, str] | None = None
+    usage: str = ""
+    """The file itself if it says something about use, which most do not."""
 
 
 @dataclass(slots=True)
@@ -51,6 +70,10 @@ class _Entry:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     rules: _Rules | None = None
     expires: float = 0.0
+    tdmrep_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    tdmrep: str | None = None
+    """The file; None: not asked for yet."""
+    tdmrep_expires: float = 0.0
 
 
 class RobotsCache:
@@ -63,9 +86,13 @@ class RobotsCache:
         user_agent: str,
         allow_private: bool,
         backoff_s: float = 0.5,
+        turn: Callable[[str], AbstractAsyncContextManager[None]] = lambda url: nullcontext(),
     ) -> None:
+        """`turn(url)` is waited for before anything but robots.txt itself is asked for."""
         self._session = session
         self._backoff_s = backoff_s
+        self._turn = turn
+        self._user_agent = user_agent
         # RFC 9309, 2.2.1: groups are matched by product token, not by the whole User-Agent line.
         self._product = user_agent.split("/", 1)[0].strip().lower()
         self._allow_private = allow_private
@@ -91,19 +118,72 @@ class RobotsCache:
         )
         return Consent(allowed=False, signals=(evidence,))
 
+    async def use(self, url: str) -> Consent:
+        """Return what robots.txt and tdmrep.json say about the use of what lies at `url`.
+
+        A tdmrep.json that does not come says nothing.
+        """
+        origin = _origin(url)
+        rules = await self._rules(origin)
+        said = UNSAID
+        if rules.usage:
+            said = consent_from_robots_txt(rules.usage, url, user_agent=self._user_agent)
+        if rules.failure is not None:
+            return said
+        return said.merge(consent_from_tdmrep_json(await self._tdmrep(origin), url))
+
     async def crawl_delay(self, url: str) -> float:
         """Return the seconds that the site asks for between requests, 0 to `MAX_CRAWL_DELAY_S`."""
         rules = await self._rules(_origin(url))
         asked = rules.parsed.crawl_delay(self._product) if rules.parsed is not None else None
         return min(max(float(asked or 0.0), 0.0), MAX_CRAWL_DELAY_S)
 
-    async def _rules(self, origin: str) -> _Rules:
+    async def sitemaps(self, url: str) -> tuple[str, ...]:
+        """Return the sitemaps that the site of `url` names, as it writes them; none if it fails."""
+        rules = await self._rules(_origin(url))
+        return () if rules.parsed is None else tuple(rules.parsed.sitemaps)
+
+    def _entry(self, origin: str) -> _Entry:
         entry = self._entries.setdefault(origin, _Entry())
-        if entry.rules is not None and entry.expires >= time.monotonic():
-            return entry.rules
         self._entries.move_to_end(origin)
         if len(self._entries) > _MAX_ORIGINS:
             self._entries.popitem(last=False)
+        return entry
+
+    async def _tdmrep(self, origin: str) -> str:
+        url = origin + _TDMREP
+        if not (await self.allowed(url)).allowed:
+            return ""
+        entry = self._entry(origin)
+        async with entry.tdmrep_lock:
+            if entry.tdmrep is None or entry.tdmrep_expires < time.monotonic():
+                entry.tdmrep = await self._read_tdmrep(url)
+                entry.tdmrep_expires = time.monotonic() + _KEEP_S
+            return entry.tdmrep
+
+    async def _read_tdmrep(self, url: str) -> str:
+        try:
+            async with (
+                self._turn(url),
+                get(self._session, url, allow_private=self._allow_private) as response,
+            ):
+                if response.status != 200:
+                    return ""
+                body = await read_body(response, max_bytes=_MAX_TDMREP_BYTES)
+        except (
+            AddressForbidden,
+            BodyTooLarge,
+            TooManyRedirects,
+            aiohttp.ClientError,
+            OSError,
+        ):
+            return ""
+        return body.decode("utf-8", errors="replace")
+
+    async def _rules(self, origin: str) -> _Rules:
+        entry = self._entry(origin)
+        if entry.rules is not None and entry.expires >= time.monotonic():
+            return entry.rules
         async with entry.lock:
             if entry.rules is None or entry.expires < time.monotonic():
                 entry.rules = await self._read_patiently(origin)
@@ -138,7 +218,8 @@ class RobotsCache:
             return _failed(Reason.TIMEOUT, "did not come in time")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _failed(Reason.CONNECTION_FAILED, f"could not be read: {error}")
-        return _Rules(keep_s=_KEEP_S, parsed=Protego.parse(text))
+        says_use = "content-" in text.lower()
+        return _Rules(keep_s=_KEEP_S, parsed=Protego.parse(text), usage=text if says_use else "")
 
 
 def _failed(reason: Reason, why: str) -> _Rules:

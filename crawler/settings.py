@@ -81,6 +81,8 @@ def scrapy_settings(source: Source, policy: CrawlPolicy) -> dict[str, Any]:
         "DOWNLOAD_HANDLERS": {"http": downloads, "https": downloads, "ftp": None, "s3": None},
         # Politeness. AutoThrottle only ever adds to the delay.
         "CONCURRENT_REQUESTS": 16,
+        # First found, first asked for: feeds and lists have the newest first.
+        "SCHEDULER_MEMORY_QUEUE": "scrapy.squeues.FifoMemoryQueue",
         "CONCURRENT_REQUESTS_PER_DOMAIN": policy.concurrency_per_host,
         "DOWNLOAD_DELAY": policy.delay_s,
         "AUTOTHROTTLE_ENABLED": True,
@@ -90,6 +92,7 @@ def scrapy_settings(source: Source, policy: CrawlPolicy) -> dict[str, Any]:
         # Bounds.
         "DOWNLOAD_TIMEOUT": policy.timeout_s,
         "DOWNLOAD_MAXSIZE": MAX_PAGE_BYTES,
+        "CLOSESPIDER_TIMEOUT": 60 * (source.max_minutes or 0),  # 0: it may take as long as it does
         "REDIRECT_MAX_TIMES": 8,
         "RETRY_TIMES": 2,
         "RETRY_EXCEPTIONS": [

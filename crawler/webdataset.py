@@ -122,9 +122,11 @@ def _recorded_consent(value: object) -> Consent:
     if not isinstance(value, dict):
         return UNSAID
     try:
-        return Consent.from_json(json.dumps(value))
+        consent = Consent.from_json(json.dumps(value))
+        _ = consent.reason  # a KeyError for kinds of signals that are not ours
     except (KeyError, TypeError):
         return UNSAID  # somebody else's field of that name
+    return consent
 
 
 def _with_about(said: Description, about: dict[str, object]) -> Description:

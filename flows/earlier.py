@@ -27,7 +27,13 @@ _CACHE_KIB = 32 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _JUDGED_ANEW = frozenset(
-    {Reason.ROBOTS_TXT, Reason.META_ROBOTS, Reason.TDMREP, Reason.ADDRESS_FORBIDDEN}
+    {
+        Reason.ROBOTS_TXT,
+        Reason.META_ROBOTS,
+        Reason.TDMREP,
+        Reason.AIPREF,
+        Reason.ADDRESS_FORBIDDEN,
+    }
 )
 """Refusals before anything is asked of a picture's server. What a site forbids today is in the link,
 or in a robots.txt that is read once a host anyway: judging it again costs no request."""

@@ -39,6 +39,8 @@ class Listing:
         """Yield the links; SourceInvalid if one leads to other people and they cannot reach us."""
         if self._table is None:
             return
+        for address in self._source.start:
+            yield ImageLink(url=address, page_url="", found_by="url list")
         hosts: set[str] = set()
         for link in self._table.links():
             if self._anonymous and (host := urlsplit(link.url).netloc) not in hosts:

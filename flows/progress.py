@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+LINE_EVERY_S = 10.0
+"""Between two lines of a log, at least."""
+
 
 class Progress(Protocol):
     """What a stage calls as it goes."""
@@ -82,7 +85,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
 
 class _Lines:
-    """A line every ten seconds at most: a log, not a screen, is being written."""
+    """A line now and then: a log, not a screen, is being written."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -90,7 +93,7 @@ class _Lines:
 
     def __call__(self, done: int, total: int | None, said: object = "") -> None:
         now = time.monotonic()
-        if now - self._said < 10:
+        if now - self._said < LINE_EVERY_S:
             return
         self._said = now
         rate = done / (now - self._started)

@@ -33,6 +33,7 @@ from flows import predict as predicting
 from flows import prelabel as prelabelling
 from flows import train as training
 from flows.collect import CollectResult
+from flows.crawl_report import read_report
 from flows.encoders import EncoderSource
 from flows.errors import Transient
 from flows.maintain import SweepResult, sweep
@@ -73,24 +74,38 @@ RunId = Annotated[
 def collect_flow(
     source: Annotated[str, Field(description="The name of a [[sources]] entry in project.toml.")],
     run_id: RunId = None,
+    retry_all: Annotated[
+        bool, Field(description="Try links again that earlier runs have rejected for good.")
+    ] = False,
 ) -> CollectResult:
     """Crawl one source, fetch its pictures, store what is new, and drop duplicates."""
     workspace = open_workspace(project_root())
-    result = collect_task(workspace, source, run_id)
+    result = collect_task(workspace, source, run_id, retry_all)
     outcomes = {"kept": result.kept, "duplicate": result.duplicates, **result.rejected}
     create_table_artifact(
         [{"outcome": outcome, "links": count} for outcome, count in outcomes.items()],
         key=f"collect-{source}",
         description=f"What became of the {result.links} links of {source}: {result}",
     )
+    create_markdown_artifact(
+        read_report(workspace.store, result.run_id),
+        key=f"collect-{source}-report",
+        description=f"{result.report} in the bucket",
+    )
     return result
 
 
 @task(task_run_name="collect-{source}", **RETRIES)
-def collect_task(workspace: Workspace, source: str, run_id: str | None) -> CollectResult:
+def collect_task(
+    workspace: Workspace, source: str, run_id: str | None, retry_all: bool
+) -> CollectResult:
     """Collect the links of one source; a crawl that was cut off is carried on."""
     result, repeated = collecting.collect(
-        workspace, source, run_id=run_id, watch=_watch_by_artifact("collect")
+        workspace,
+        source,
+        run_id=run_id,
+        watch=_watch_by_artifact("collect"),
+        retry_all=retry_all,
     )
     _log(result, repeated)
     return result

@@ -26,8 +26,17 @@ from flows.tables import chunks, sql_in
 from flows.tombstones import keep_out
 from flows.workspace import Workspace
 
-_WITHDRAWN = frozenset({Reason.ROBOTS_TXT, Reason.META_ROBOTS, Reason.TDMREP, Reason.X_ROBOTS_TAG})
-"""A picture of an earlier run that is refused for one of these may not be used any longer."""
+_WITHDRAWN = {
+    Reason.ROBOTS_TXT: "robots.txt",
+    Reason.X_ROBOTS_TAG: "x-robots-tag",
+    Reason.META_ROBOTS: "meta-robots",
+    Reason.TDMREP: "tdmrep",
+    Reason.AIPREF: "content-usage",
+    Reason.IPTC: "iptc",
+    Reason.C2PA: "c2pa",
+}
+"""A picture of an earlier run that is refused for one of these may not be used any longer; the kind of
+signal (`crawler.consent.Signal`) that is put on record."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +75,7 @@ class Sink:
         self._held_bytes = 0
         self._links: list[LinkRow] = []
         self._withdrawn: dict[str, Rejected] = {}
-        self._oldest = time.monotonic()
-        """When the first of what is held came."""
+        self._committed_at = time.monotonic()
 
     def settle(self, settled: Iterable[LinkRow | Rejected]) -> None:
         """Take what needs no fetching: what discovery refused, and what earlier runs have settled."""
@@ -100,12 +108,10 @@ class Sink:
             len(self._candidates) >= limits.images
             or self._held_bytes >= limits.bytes
             or len(self._links) >= limits.links
-            or time.monotonic() - self._oldest >= limits.age_s
+            or time.monotonic() - self._committed_at >= limits.age_s
         )
 
     def _take(self, outcome: Candidate | Unchanged | Rejected) -> None:
-        if not self._candidates and not self._links:
-            self._oldest = time.monotonic()
         if isinstance(outcome, Candidate):
             self._candidates.append(outcome)
             self._held_bytes += len(outcome.fetched.data)
@@ -151,6 +157,7 @@ class Sink:
         )
         self._candidates, self._links, self._held_bytes = [], [], 0
         self._withdrawn = {}
+        self._committed_at = time.monotonic()
         self._live.committed()
 
     def _withdrawn_images(self) -> list[ImageRow]:
@@ -249,6 +256,5 @@ def _member(candidate: Candidate) -> Member:
 
 
 def _refusal(rejected: Rejected) -> Consent:
-    kind = rejected.reason.value.replace("_", "-").replace("robots-txt", "robots.txt")
-    signal = Signal(kind=kind, value=rejected.detail, where=rejected.url)
+    signal = Signal(kind=_WITHDRAWN[rejected.reason], value=rejected.detail, where=rejected.url)
     return Consent(allowed=False, signals=(signal,))

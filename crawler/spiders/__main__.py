@@ -16,7 +16,6 @@ from pathlib import Path
 from scrapy.crawler import AsyncCrawlerProcess
 
 from crawler.ledger import Ledger
-from crawler.rejections import CrawlerError
 from crawler.settings import CrawlPolicy, scrapy_settings
 from crawler.sources import Source
 from crawler.spiders.site import Job, SiteSpider
@@ -39,14 +38,14 @@ def main() -> None:
         crawler = process.create_crawler(SiteSpider)
         process.crawl(crawler, job=Job(source=source, policy=policy, ledger=ledger, on_page=report))
         process.start()
-        failure = crawler.spider.failure if isinstance(crawler.spider, SiteSpider) else None
-        _say(_ending(ledger, failure))
+        if isinstance(crawler.spider, SiteSpider):
+            _say(_ending(crawler.spider))
 
 
-def _ending(ledger: Ledger, failure: CrawlerError | None) -> dict[str, int | str]:
-    if failure is not None:
-        return {"failed": str(failure)}
-    return {"left": len(ledger.pages_to_visit())}
+def _ending(spider: SiteSpider) -> dict[str, int | str]:
+    if spider.failure is not None:
+        return {"failed": str(spider.failure)}
+    return {"left": spider.pages_left, "ended_by": spider.ended_by}
 
 
 def _say(said: dict[str, int | str]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from scrapy.core.downloader.handlers.base import BaseDownloadHandler
 from scrapy.http import HtmlResponse, Request, Response
 
-from crawler.browser import Answer
-from crawler.spiders.site import IN_BROWSER, LOADED, SiteSpider
+from crawler.ledger import Page
+from crawler.spiders.reading import RENDERED, as_scrapy
+from crawler.spiders.site import IN_BROWSER, PAGE, SiteSpider
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
@@ -27,26 +27,22 @@ class PageDownloads(BaseDownloadHandler):
 
     async def download_request(self, request: Request) -> Response:
         """Return the page, shown by the browser where the request asks for it."""
-        started = time.monotonic()
-        answer = await self._network.page(request.url)
-        # What AutoThrottle steers by: the server's time, not the browser's.
-        request.meta["download_latency"] = time.monotonic() - started
-        if not (request.meta.get(IN_BROWSER) and answer.status == 200 and answer.body):
-            return _response(request, answer)
+        page: Page = request.meta[PAGE]
+        timed = await self._network.page(request.url, whatever=page.kind != "page")
+        # What AutoThrottle steers by: the server's time, not that of the queue or the browser.
+        request.meta["download_latency"] = timed.seconds
+        answer = timed.answer
+        response = as_scrapy(request.url, answer.status, answer.headers, answer.body)
+        if not (
+            request.meta.get(IN_BROWSER)
+            and answer.status == 200
+            and isinstance(response, HtmlResponse)
+        ):
+            return response
         rendered = await self._network.browser.render(request.url, answer)
-        request.meta[LOADED] = rendered.pictures
-        return _response(request, answer).replace(
-            body=rendered.html.encode("utf-8"), encoding="utf-8"
-        )
+        request.meta[RENDERED] = rendered
+        return response.replace(body=rendered.html.encode("utf-8"), encoding="utf-8")
 
     async def close(self) -> None:
         """Close the network; both schemes share it, and closing it twice is harmless."""
         await self._network.close()
-
-
-def _response(request: Request, answer: Answer) -> Response:
-    headers: dict[str, list[str]] = {}
-    for name, value in answer.headers:
-        headers.setdefault(name, []).append(value)
-    kind = HtmlResponse if answer.body else Response
-    return kind(request.url, status=answer.status, headers=headers, body=answer.body)

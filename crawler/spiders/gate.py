@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from scrapy.http import Request
 
-from crawler.spiders.site import LedElsewhere, SiteSpider
+from crawler.spiders.failures import LedElsewhere
+from crawler.spiders.site import SiteSpider
 
 if TYPE_CHECKING:
     from typing import Self

@@ -25,6 +25,7 @@ from crawler.browser import (
     Rendered,
     chromium_executable,
 )
+from crawler.reveal import RevealLimits
 from tests.crawler.site import JPEG
 from tests.waiting import until
 
@@ -154,16 +155,15 @@ def test_the_browser_opens_no_connection_itself() -> None:
 
 def test_a_page_that_never_pauses_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its time is bounded, and the next page is shown all the same."""
-    monkeypatch.setattr("crawler.browser._RENDER_S", 1.0)
     monkeypatch.setattr("crawler.browser._READ_S", 1.0)
+    limits = RevealLimits(seconds=3.0)
 
     async def run() -> Rendered:
-        async with Browser(_answering({}, []), user_agent="cratedig/test") as browser:
+        async with Browser(_answering({}, []), user_agent="x", limits=limits) as browser:
             with pytest.raises(PageBroken, match="never pauses"):
                 await browser.render(
                     URL, _html("<script>addEventListener('load', () => {for(;;);})</script>")
                 )
-            monkeypatch.undo()
             return await browser.render(URL, _html("<p>next</p>"))
 
     assert "<p>next</p>" in asyncio.run(run()).html

@@ -49,7 +49,7 @@ SHOP: dict[str, Answer] = {
        <a href="/gone">g</a> <a href="/reset">r</a> <a href="/loop">l</a> <a href="/moved">m</a>
        <a href="/elsewhere">e</a> <a href="/reserved">n</a> <a href="/picture?id=3">p</a>
        <a href="/private/x">x</a> <a href="/endless">e</a> <a href="http://other.example/">o</a>""",
-    "/page/2": '<img src="/2.jpg"><a rel="next" href="/page/3">next</a><a href="/">first</a>',
+    "/page/2": '<img src="/2.jpg"><a href="/page/3">next</a><a href="/">first</a>',
     "/page/3": '<img src="/3.jpg"><a href="/page/4">next</a>',
     "/page/4": '<img src="/4.jpg">',
     "/secret/page": '<img src="/secret.jpg">',

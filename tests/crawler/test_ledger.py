@@ -120,29 +120,29 @@ def test_links_may_be_added_while_they_are_read(ledger: Ledger) -> None:
 def test_an_unfinished_page_is_still_to_visit_after_reopening(path: Path) -> None:
     """Only finish_page() or reject_page() takes it off the list."""
     with Ledger(path) as ledger:
-        ledger.add_pages([START, _page("one")], max_pages=9)
-        new = ledger.finish_page(
-            START, final_url=START.url, links=[], leads_to=[_page("one"), _page("two")], max_pages=9
+        ledger.add_pages([START, _page("one")], at_most=9)
+        finished = ledger.finish_page(
+            START, final_url=START.url, links=[], leads_to=[_page("one"), _page("two")], at_most=9
         )
-        assert new == [_page("two")]
+        assert finished.new_pages == (_page("two"),)
     with Ledger(path) as ledger:
         assert ledger.pages_to_visit() == [_page("one"), _page("two")]
 
 
 def test_pages_near_the_start_come_first(ledger: Ledger) -> None:
-    ledger.add_pages([_page("deep", 3), _page("near", 1)], max_pages=9)
+    ledger.add_pages([_page("deep", 3), _page("near", 1)], at_most=9)
     assert [page.url for page in ledger.pages_to_visit()] == ["http://s/near", "http://s/deep"]
 
 
 def test_no_more_pages_than_allowed(ledger: Ledger) -> None:
-    assert len(ledger.add_pages([_page(str(n)) for n in range(5)], max_pages=3)) == 3
-    assert ledger.add_pages([_page("later")], max_pages=3) == []
+    assert len(ledger.add_pages([_page(str(n)) for n in range(5)], at_most=3)) == 3
+    assert ledger.add_pages([_page("later")], at_most=3) == []
 
 
 def test_a_page_that_failed_for_now_is_tried_again(ledger: Ledger) -> None:
     """A lasting failure stays, with its reason; a passing one is forgotten."""
     passing, lasting = _page("passing"), _page("lasting")
-    ledger.add_pages([passing, lasting], max_pages=9)
+    ledger.add_pages([passing, lasting], at_most=9)
     ledger.reject_page(_failure(passing, transient=True))
     ledger.reject_page(_failure(lasting, transient=False))
     assert ledger.pages_to_visit() == []
@@ -165,9 +165,9 @@ def test_rejections_come_back_as_they_were(ledger: Ledger) -> None:
 
 def test_the_end_is_remembered_with_its_counts(path: Path) -> None:
     with Ledger(path) as ledger:
-        ledger.add_pages([START, _page("gone")], max_pages=9)
+        ledger.add_pages([START, _page("gone")], at_most=9)
         ledger.finish_page(
-            START, final_url="http://s/", links=[_link("a")], leads_to=[], max_pages=9, browser=True
+            START, final_url="http://s/", links=[_link("a")], leads_to=[], at_most=9, browser=True
         )
         ledger.reject_page(_failure(_page("gone"), transient=False))
         assert not ledger.discovered
@@ -180,6 +180,6 @@ def test_the_end_is_remembered_with_its_counts(path: Path) -> None:
 
 
 def test_start_addresses_include_where_they_led(ledger: Ledger) -> None:
-    ledger.add_pages([START, _page("one")], max_pages=9)
-    ledger.finish_page(START, final_url="http://www.s/", links=[], leads_to=[], max_pages=9)
+    ledger.add_pages([START, _page("one")], at_most=9)
+    ledger.finish_page(START, final_url="http://www.s/", links=[], leads_to=[], at_most=9)
     assert ledger.start_addresses() == ["http://s/", "http://www.s/"]

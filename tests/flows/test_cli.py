@@ -12,6 +12,7 @@ import pytest
 
 from flows.project import Project
 from flows.settings import Settings
+from tests.flows.gallery import gallery, workspace_at
 from tests.flows.line import Line
 
 
@@ -143,3 +144,26 @@ def test_the_commands_work_on_a_real_project(line: Line, tmp_path: Path) -> None
     unknown = run("crawl", "nowhere", *project, folder=tmp_path, environment=environment)
     assert unknown.returncode == 1
     assert "shop, arrivals" in unknown.stderr
+
+
+def test_a_table_is_crawled_and_reported_by_commands(bucket: Settings, tmp_path: Path) -> None:
+    """Without a word of it in project.toml; progress and the way to the report on stderr."""
+    with gallery() as site:
+        workspace_at(tmp_path, bucket, site.base)
+        (tmp_path / "list.txt").write_text(f"{site.picture_url(1)}\n{site.picture_url(2)}\n")
+        options = ["--urls", "list.txt", "--name", "mine", "--allow-private", "--run-id", "one"]
+        crawl = run("crawl", *options, folder=tmp_path, environment=settings_of(bucket))
+    assert crawl.returncode == 0, crawl.stderr
+    assert crawl.stdout.startswith("collected 2 kept 2 duplicate 0 rejected 0 in ")
+    assert "`cratedig report one` prints it" in crawl.stderr
+    report = run("report", folder=tmp_path, environment=settings_of(bucket))
+    assert report.stdout.startswith("# mine, run one\n\ncollected 2 kept 2")
+
+
+@pytest.mark.parametrize(
+    "options", [["--name", "x"], ["shop", "--urls", "list.txt"]], ids=["no table", "a source, too"]
+)
+def test_options_of_a_table_that_mean_nothing_are_a_usage_error(
+    options: list[str], tmp_path: Path
+) -> None:
+    assert run("crawl", *options, folder=tmp_path).returncode == 2

@@ -35,11 +35,12 @@ def _artifacts(key: str) -> list[str]:
     return [str(artifact.data) for artifact in found]
 
 
-def test_collect_is_a_run_with_a_table(at_line: Line) -> None:
-    """The flow gives what the function gave under the same run id, and shows it."""
+def test_collect_is_a_run_with_a_table_and_a_report(at_line: Line) -> None:
+    """The flow gives what the function gave under the same run id, and shows it with its report."""
     result = collect_flow("shop", run_id="first")
     assert result == at_line.collected
     assert any("x_robots_tag" in table for table in _artifacts("collect-shop"))
+    assert any("## What to do next" in text for text in _artifacts("collect-shop-report"))
 
 
 def test_prelabel_embeds_what_is_new_by_tasks(at_line: Line) -> None:

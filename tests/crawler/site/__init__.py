@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,8 @@ class Reply:
     body: bytes = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    stream: Iterable[bytes] | None = None
+    """Sent as it comes instead of all else, status line and headers included; then hung up."""
 
 
 RESET = Reply(status=0)
@@ -38,6 +41,8 @@ class Site:
     """By path, the query aside; a function is given the whole path. Anything else is 404."""
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     """Path and headers, names in lower case."""
+    times: list[float] = field(default_factory=list)
+    """When each of `requests` came, on the monotonic clock."""
 
     def asked(self, path: str) -> int:
         """Return how often `path` was asked for, any query."""
@@ -52,15 +57,23 @@ class Site:
 def serving(answers: Mapping[str, Answer]) -> Iterator[Site]:
     """Serve `answers` until the block ends."""
     site = Site(address="", answers=dict(answers))
+    noting = threading.Lock()
+    over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            site.requests.append((self.path, headers))
+            with noting:
+                site.requests.append((self.path, headers))
+                site.times.append(time.monotonic())
             answer = site.answers.get(urlsplit(self.path).path, Reply(status=404))
             reply = _reply(answer(self.path) if callable(answer) else answer)
+            if reply.stream is not None:
+                self.close_connection = True
+                self._drip(reply.stream)
+                return
             if reply.status == 0:
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
@@ -71,6 +84,17 @@ def serving(answers: Mapping[str, Answer]) -> Iterator[Site]:
             self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
             self.wfile.write(reply.body)
+
+        def _drip(self, chunks: Iterable[bytes]) -> None:
+            """Send bytes as they come until they end, or the client has had enough."""
+            try:
+                for chunk in chunks:
+                    if over.is_set():
+                        return
+                    self.wfile.write(chunk)
+                    self.wfile.flush()
+            except OSError:
+                return
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's name
             """Say nothing: `requests` is the log."""
@@ -86,6 +110,7 @@ def serving(answers: Mapping[str, Answer]) -> Iterator[Site]:
     try:
         yield site
     finally:
+        over.set()
         server.shutdown()
         server.server_close()
         thread.join()
