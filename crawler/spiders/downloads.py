@@ -8,8 +8,8 @@ from scrapy.core.downloader.handlers.base import BaseDownloadHandler
 from scrapy.http import HtmlResponse, Request, Response
 
 from crawler.ledger import Page
-from crawler.spiders.reading import RENDERED, as_scrapy
-from crawler.spiders.site import IN_BROWSER, PAGE, SiteSpider
+from crawler.spiders.reading import as_scrapy
+from crawler.spiders.site import IN_BROWSER, PAGE, RENDERED, SiteSpider
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler

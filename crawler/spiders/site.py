@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 IN_BROWSER = "in_browser"
 """In a request's meta: show the page in the browser."""
+RENDERED = "rendered"
+"""In a response's meta, if the browser showed the page: what it `Rendered`."""
 PAGE = "page"
 """In a request's meta: the `Page` that it is for."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -119,7 +121,12 @@ class SiteSpider(scrapy.Spider):
         if page.is_start:
             self._sites.add(_site(response.url))
         try:
-            found = read_response(page, response, user_agent=self._policy.user_agent)
+            found = read_response(
+                page,
+                response,
+                user_agent=self._policy.user_agent,
+                rendered=response.meta.get(RENDERED),
+            )
         except BodyTooLarge as error:
             next_requests = self._reject(rejection(page, error), page)
         except Exception as error:  # one strange page must not stop the run
