@@ -3,6 +3,7 @@
 #   make demo         the whole line on a small site on this machine; stays up to be looked at
 #   make test         the whole test suite
 #   make check        what must hold before a change is taken: see .ci/run
+#   make bench        every benchmark, and BENCHMARKS.md; make bench-<name> for tests/bench/<name>.py
 #
 # On photographs of your own:  make demo PHOTOS=path/to/photos CLIP=path/to/clip
 #
@@ -18,7 +19,7 @@ PYTEST = .venv/bin/pytest -n 2 --dist loadfile
 SET_UP = .venv/.set-up
 WHEEL = build/wheel
 
-.PHONY: setup lock demo demo-weights test test-fast coverage lint types imports wheel-test check clean
+.PHONY: setup lock demo demo-weights test test-fast coverage lint types imports wheel-test check bench clean
 
 setup: $(SET_UP)
 
@@ -70,6 +71,15 @@ wheel-test: $(SET_UP)
 	cd $(WHEEL)/env && bin/cratedig --help
 
 check: lint types imports test wheel-test
+
+# Each installs the tools that it compares with into .bench/envs, and writes .bench/<name>.json.
+bench-%: $(SET_UP)
+	.venv/bin/python -m tests.bench.$(subst -,_,$*)
+
+BENCHMARKS = $(filter-out __init__ report,$(basename $(notdir $(wildcard tests/bench/*.py))))
+
+bench: $(addprefix bench-,$(BENCHMARKS))
+	.venv/bin/python -m tests.bench.report
 
 # The environment (.venv) and what the stacks store (.cratedig) stay.
 clean:

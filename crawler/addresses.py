@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from w3lib.url import safe_url_string
 
@@ -47,11 +47,12 @@ class Addresses:
         text = re.sub(r"[\t\n\r]", "", raw or "").strip()
         if text[:5].lower() == "data:":
             return text if data_too and text[5:11].lower() == "image/" else None
-        if not text or text.startswith("#") or _TEMPLATE.search(text):
+        # The fragment goes first: joined to the base, a bare one would be the page itself.
+        text = text.partition("#")[0]
+        if not text or _TEMPLATE.search(text):
             return None
         try:
-            joined, _ = urldefrag(urljoin(self.base_url, _with_slashes(text)))
-            parts = urlsplit(joined)
+            parts = urlsplit(urljoin(self.base_url, _with_slashes(text)))
             if parts.scheme not in {"http", "https"} or not parts.hostname:
                 return None
             userinfo, at, host = parts.netloc.rpartition("@")
@@ -100,6 +101,5 @@ def _without_dots(path: str) -> str:
 
 
 def _with_slashes(address: str) -> str:
-    mark = re.search(r"[?#]", address)
-    end = mark.start() if mark else len(address)
-    return address[:end].replace("\\", "/") + address[end:]
+    path, mark, query = address.partition("?")
+    return path.replace("\\", "/") + mark + query

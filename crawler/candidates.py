@@ -6,17 +6,20 @@ Decoding runs in processes of its own: a decoder that crashes takes a worker wit
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 
 from crawler.archive import Member, SkippedMember
-from crawler.consent import UNSAID
+from crawler.consent import UNSAID, Consent
 from crawler.decode import Candidate, Examined
 from crawler.decode_pool import DECODE_CPU_S, DecodePool
 from crawler.fetch import Fetched, Unchanged, Validators, fetch
 from crawler.pages import ImageLink
+from crawler.politeness import HostLeases
+from crawler.refusals import Refused
 from crawler.rejections import Rejected
 from crawler.settings import CrawlPolicy
 
@@ -34,14 +37,15 @@ async def candidates(
     policy: CrawlPolicy,
     allow_private: bool,
     known: Mapping[str, Validators] | None = None,
-    workers: int = 2,
+    leases: HostLeases | None = None,
+    workers: int | None = None,
     decode_cpu_s: float = DECODE_CPU_S,
 ) -> AsyncGenerator[Outcome, None]:
     """Fetch `links` and examine what comes; yield one outcome a link, in no fixed order.
 
     As `crawler.fetch.fetch`, memory is bounded, and the generator wants closing when left early.
     """
-    fetching = fetch(links, policy=policy, allow_private=allow_private, known=known)
+    fetching = fetch(links, policy=policy, allow_private=allow_private, known=known, leases=leases)
     async with (
         DecodePool(workers, policy, cpu_s=decode_cpu_s) as pool,
         aclosing(fetching),
@@ -52,7 +56,7 @@ async def candidates(
 
 
 async def examine_members(
-    members: Iterator[Member], archive_name: str, *, policy: CrawlPolicy, workers: int = 2
+    members: Iterator[Member], archive_name: str, *, policy: CrawlPolicy, workers: int | None = None
 ) -> AsyncGenerator[Outcome, None]:
     """Examine the members of an archive; yield one outcome a member, in no fixed order.
 
@@ -118,15 +122,20 @@ async def _examined(
 
 
 async def _outcome(pool: DecodePool, fetched: Fetched) -> Candidate | Rejected:
-    examined = await pool.examine(fetched.data)
-    if isinstance(examined, Examined):
+    reply = await pool.examine(fetched.data)
+    said = _found_at(reply.consent, fetched.final_url)
+    if not isinstance(reply.seen, Examined):
+        reason, detail = reply.seen
+    elif said.allowed:
         return Candidate(
-            fetched=fetched,
-            fingerprint=examined.fingerprint,
-            format=examined.format,
-            thumbnail=examined.thumbnail,
+            fetched=dataclasses.replace(fetched, consent=fetched.consent.merge(said)),
+            fingerprint=reply.seen.fingerprint,
+            format=reply.seen.format,
+            thumbnail=reply.seen.thumbnail,
         )
-    reason, detail = examined
+    else:
+        refused = Refused.by(said)
+        reason, detail = refused.reason, refused.detail
     return Rejected(
         url=fetched.link.url,
         page_url=fetched.link.page_url,
@@ -134,3 +143,9 @@ async def _outcome(pool: DecodePool, fetched: Fetched) -> Candidate | Rejected:
         detail=detail,
         sha256=fetched.sha256,
     )
+
+
+def _found_at(consent: Consent, url: str) -> Consent:
+    """Return what the worker read with the address that it does not know."""
+    signals = tuple(dataclasses.replace(each, where=url) for each in consent.signals)
+    return dataclasses.replace(consent, signals=signals)

@@ -13,7 +13,10 @@ _VALUE = r"""((?:"[^"]*"|'[^']*'|\((?:"[^"]*"|'[^']*'|[^()"']|\([^()]*\))*\)|[^;
 _BACKGROUND = re.compile(
     rf"(?:^|[;{{\s])(?:background(?:-image)?|content|--[\w-]+)\s*:{_VALUE}", re.IGNORECASE
 )
-_URL = re.compile(r"""url\(\s*(?:"([^"]*)"|'([^']*)'|([^"'()\s]*))\s*\)""", re.IGNORECASE)
+_URL = re.compile(
+    r"""url\(\s*(?:"([^"]*)"|'([^']*)'|((?:\\[0-9a-f]{1,6}\s?|\\.|[^"'()\s\\])*))\s*\)""",
+    re.IGNORECASE,
+)
 _IMAGE_SET = re.compile(
     r"""(?:-webkit-)?image-set\(((?:"[^"]*"|'[^']*'|[^()"']|\([^()]*\))*)\)""", re.IGNORECASE
 )

@@ -13,8 +13,8 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from types import TracebackType
 from typing import Self
 
-from crawler.decode import Examined
-from crawler.decode_worker import Refusal, reply_from_json
+from crawler.consent import UNSAID
+from crawler.decode_worker import Reply, reply_from_json
 from crawler.rejections import CrawlerError, Reason
 from crawler.settings import CrawlPolicy
 
@@ -23,16 +23,20 @@ DECODE_CPU_S = 60.0
 
 
 class DecodePool:
-    """A few worker processes, each with one picture at a time; use it as a context manager.
+    """Worker processes, each with one picture at a time, one for each core unless told otherwise.
+
+    Use it as a context manager.
 
     Workers start when they are first needed, and end with this process however it ends.
     """
 
-    def __init__(self, workers: int, policy: CrawlPolicy, *, cpu_s: float = DECODE_CPU_S) -> None:
-        self.workers = workers
+    def __init__(
+        self, workers: int | None, policy: CrawlPolicy, *, cpu_s: float = DECODE_CPU_S
+    ) -> None:
+        self.workers = workers or len(os.sched_getaffinity(0))
         self._policy = policy
         self._cpu_s = cpu_s
-        self._slots = asyncio.Semaphore(workers)
+        self._slots = asyncio.Semaphore(self.workers)
         self._idle: list[Process] = []
 
     async def __aenter__(self) -> Self:
@@ -47,8 +51,8 @@ class DecodePool:
         while self._idle:
             await _end(self._idle.pop())
 
-    async def examine(self, data: bytes) -> Examined | Refusal:
-        """Return what `crawler.decode.examine` makes of `data`, or the reason why it refuses it.
+    async def examine(self, data: bytes) -> Reply:
+        """Return what `crawler.decode.examine` makes of `data`, and what `data` says of its own use.
 
         DECODER_CRASHED when workers die of it, or need more processor time than allowed. Raises
         `CrawlerError` when no worker can be started.
@@ -69,7 +73,7 @@ class DecodePool:
                     self._idle.append(worker)
                     return reply_from_json(reply)
         detail = f"the decoder dies of, or hangs on, these {len(data)} bytes"
-        return Reason.DECODER_CRASHED, detail
+        return Reply(seen=(Reason.DECODER_CRASHED, detail), consent=UNSAID)
 
     async def _start(self) -> Process:
         worker = await asyncio.create_subprocess_exec(
@@ -83,7 +87,12 @@ class DecodePool:
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            # One thread: there is a worker for each core.
+            env={
+                **os.environ,
+                "OPENBLAS_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            },
         )
         try:
             await _hear(worker)  # it says that it is ready

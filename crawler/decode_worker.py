@@ -13,34 +13,63 @@ import base64
 import dataclasses
 import json
 import os
+import resource
 import signal
 import sys
-from typing import IO
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
 
 import imagehash
 from PIL import Image
 
+from crawler.consent import UNSAID, Consent, consent_from_file
 from crawler.decode import Examined, Fingerprint, examine
 from crawler.rejections import ImageRejected, Reason
 
 Refusal = tuple[Reason, str]
 
+_DATA_BYTES = 384 * 2**20
+"""What a picture may add to the worker's memory: 100 million pixels of RGB, once, and some more.
 
-def reply_to_json(reply: Examined | Refusal) -> bytes:
+A few hundred kilobytes can hold a picture of any size; the kernel holds the line where a decoder,
+which may be asked for frames or tiles beyond what its header said, does not.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the worker made of a body, and what the body says about its own use."""
+
+    seen: Examined | Refusal
+    consent: Consent
+
+
+def reply_to_json(reply: Reply) -> bytes:
     """Return a reply as JSON; `reply_from_json` reads it back."""
-    if not isinstance(reply, Examined):
-        return json.dumps({"reason": reply[0], "detail": reply[1]}).encode()
-    fingerprint = dataclasses.asdict(reply.fingerprint)
-    fingerprint["tiny"] = base64.b64encode(reply.fingerprint.tiny).decode()
-    thumbnail = base64.b64encode(reply.thumbnail).decode()
     return json.dumps(
-        {"fingerprint": fingerprint, "format": reply.format, "thumbnail": thumbnail}
+        {"seen": _seen_to_fields(reply.seen), "consent": reply.consent.to_json()}
     ).encode()
 
 
-def reply_from_json(text: bytes) -> Examined | Refusal:
+def reply_from_json(text: bytes) -> Reply:
     """Return what `reply_to_json` wrote."""
     fields = json.loads(text)
+    return Reply(
+        seen=_seen_from_fields(fields["seen"]), consent=Consent.from_json(fields["consent"])
+    )
+
+
+def _seen_to_fields(reply: Examined | Refusal) -> dict[str, object]:
+    if not isinstance(reply, Examined):
+        return {"reason": reply[0], "detail": reply[1]}
+    fingerprint = dataclasses.asdict(reply.fingerprint)
+    fingerprint["tiny"] = base64.b64encode(reply.fingerprint.tiny).decode()
+    thumbnail = base64.b64encode(reply.thumbnail).decode()
+    return {"fingerprint": fingerprint, "format": reply.format, "thumbnail": thumbnail}
+
+
+def _seen_from_fields(fields: dict[str, Any]) -> Examined | Refusal:
     if "reason" in fields:
         return Reason(fields["reason"]), str(fields["detail"])
     fingerprint = fields["fingerprint"]
@@ -63,11 +92,15 @@ def main() -> None:
     os.dup2(nowhere, 2)
     # imagehash imports scipy when it first hashes: no picture should have that on its account.
     imagehash.phash(Image.new("L", (32, 32)))
+    _limit_memory()
     _send(answers, b"")  # ready
     while (body := _next_message(sys.stdin.buffer)) is not None:
         # A hanging decoder sits in C, where no exception reaches it; SIGPROF's default action does.
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
-        reply = reply_to_json(_examined(body, max_pixels, min_side))
+        seen = _examined(body, max_pixels, min_side)
+        # Only what would be kept is asked what it says.
+        consent = consent_from_file(body) if isinstance(seen, Examined) else UNSAID
+        reply = reply_to_json(Reply(seen=seen, consent=consent))
         signal.setitimer(signal.ITIMER_PROF, 0)
         _send(answers, reply)
 
@@ -75,8 +108,24 @@ def main() -> None:
 def _examined(body: bytes, max_pixels: int, min_side: int) -> Examined | Refusal:
     try:
         return examine(body, max_pixels=max_pixels, min_side=min_side)
+    except MemoryError:
+        return _TOO_MUCH
     except ImageRejected as rejected:
-        return rejected.reason, rejected.detail
+        return _TOO_MUCH if _ran_out_of_memory(rejected) else (rejected.reason, rejected.detail)
+
+
+_TOO_MUCH = (Reason.TOO_MANY_PIXELS, f"decoding takes more than {_DATA_BYTES >> 20} MiB")
+
+
+def _ran_out_of_memory(rejected: ImageRejected) -> bool:
+    return isinstance(rejected.__cause__, MemoryError)
+
+
+def _limit_memory() -> None:
+    """Bound what this process may allocate beyond what it has already."""
+    pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack
+    limit = pages * resource.getpagesize() + _DATA_BYTES
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _send(stream: IO[bytes], message: bytes) -> None:

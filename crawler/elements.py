@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from lxml import etree, html
+from lxml import html
 
 from crawler.about import NOTHING_SAID, About
 from crawler.addresses import Addresses
@@ -61,9 +61,14 @@ _LAZY_BACKGROUNDS = (
     ("data-bg-multi", "data-bg-multi-hidpi"),
     ("data-background", "data-background-hidpi"),
     ("data-background-image", "data-background-image-hidpi"),
-    ("data-bg-src", ""),
-    ("data-bg-image", ""),
-    ("data-setbg", ""),
+    ("data-bg-src", "data-bg-src-hidpi"),
+    ("data-bg-image", "data-bg-image-hidpi"),
+    ("data-setbg", "data-setbg-hidpi"),
+)
+_STYLED = (
+    "descendant-or-self::*[self::style or @style or "
+    + " or ".join(f"@{name}" for name, _ in _LAZY_BACKGROUNDS)
+    + "]"
 )
 _PREVIEWS = (
     "og:image",
@@ -76,6 +81,14 @@ _UNDECODABLE_TYPES = frozenset(
     {"image/svg+xml", "image/jxl", "image/heic", "image/heif", "image/jp2", "image/jxr"}
 )
 _PREVIEW_NAME = re.compile(r"(?:og|twitter):image(?::|$)")
+# Elements with one picture: how it is found, and where its address may stand.
+_PLAIN = {
+    "video": ("video[poster]", "poster"),
+    "amp-video": ("video[poster]", "poster"),
+    "input": ("input[src]", "src"),
+    # libxml2 knows no SVG: `image` stands for the element of both languages.
+    "image": ("svg image", "href", "xlink:href", "src"),
+}
 _AMP = ("amp-img", "amp-anim")
 _IMAGES = ("img", *_AMP)
 _MIN_WIDTH = re.compile(r"min-width:\s*(\d{1,5})")
@@ -98,14 +111,7 @@ class _Reader:
     def shown(self, document: html.HtmlElement) -> Iterator[list[Sight]]:
         twins = _noscript_twins(document)
         in_noscript = {twin for group in twins.values() for twin in group}
-        plain = {
-            "video": ("poster",),
-            "amp-video": ("poster",),
-            "input": ("src",),
-            # libxml2 knows no SVG: `image` stands for the element of both languages.
-            "image": ("href", "xlink:href", "src"),
-        }
-        for element in document.iter("a", "picture", *_IMAGES, *plain, "object", "embed"):
+        for element in document.iter("a", "picture", *_IMAGES, *_PLAIN, "object", "embed"):
             match element.tag:
                 case "a":
                     yield list(self._linked(element))
@@ -118,13 +124,11 @@ class _Reader:
                 case "input" if element.get("type", "").lower() != "image":
                     pass
                 case tag:
-                    name = {"video": "video[poster]", "amp-video": "video[poster]"}.get(
-                        tag, "svg image" if tag == "image" else "input[src]"
-                    )
-                    yield list(self._plain(element, plain[tag], name))
+                    found_by, *attributes = _PLAIN[tag]
+                    yield list(self._plain(element, attributes, found_by))
 
     def backgrounds(self, document: html.HtmlElement) -> Iterator[list[Sight]]:
-        for element in document.iter(etree.Element):
+        for element in document.xpath(_STYLED):
             if element.tag == "style":
                 yield from self._css(background_urls(element.text_content()), "css")
             elif style := element.get("style"):
@@ -261,7 +265,7 @@ class _Reader:
             yield from self._plain(element, (attribute,), f"{element.tag}[{attribute}]")
 
     def _plain(
-        self, element: html.HtmlElement, attributes: tuple[str, ...], found_by: str
+        self, element: html.HtmlElement, attributes: Iterable[str], found_by: str
     ) -> Iterator[Sight]:
         """Yield the picture that the first of `attributes` to say something names."""
         raw = next(filter(None, (element.get(name) for name in attributes)), "")

@@ -2,7 +2,7 @@
 
 Follows RSS 2.0 (rssboard.org), RSS 1.0, Atom (RFC 4287), Media RSS (rssboard.org/media-rss), iTunes'
 image, sitemaps.org and Google's image sitemaps. What is not well formed is read as far as it can be.
-No entity is resolved and no DTD loaded, so a bomb expands to nothing.
+A document type is cut out before anything is parsed: no entity expands, and no DTD is loaded.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from lxml import etree, html
+from lxml import etree
 
 from crawler.about import About
 from crawler.addresses import Addresses, page_address
 from crawler.elements import element_pictures
 from crawler.filenames import names_ornament, names_other_file, names_picture
+from crawler.markup import parse_html, words
 from crawler.pages import ImageLink
 from crawler.sightings import PLACEHOLDER, SHOWN, Sight, Sightings
 
 _MEDIA = "http://search.yahoo.com/mrss"
 _TEXTS = frozenset({"description", "encoded", "content", "summary"})
 """Elements that hold a story's HTML: RSS description, content:encoded, Atom content and summary."""
+
+_DOCTYPE = re.compile(rb"<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +107,7 @@ def _parse(data: bytes, url: str) -> etree._Element | None:
         remove_pis=True,
     )
     try:
-        return etree.fromstring(data.lstrip(), parser, base_url=url)
+        return etree.fromstring(_DOCTYPE.sub(b"", data.lstrip(), count=1), parser, base_url=url)
     except (etree.XMLSyntaxError, ValueError):  # nothing to mend; a NUL in it
         return None
 
@@ -206,14 +209,13 @@ def _attached(entry: etree._Element, addresses: Addresses, title: str) -> Iterat
 def _in_text(entry: etree._Element, addresses: Addresses) -> Iterator[list[Sight]]:
     """Yield the pictures of a story's HTML, escaped or not."""
     for element in entry:
-        if etree.QName(element).localname not in _TEXTS:
+        if etree.QName(element).localname not in _TEXTS or element.get("type", "") == "text":
             continue
         text = element.text or ""
         if len(element):
             text = etree.tostring(element, encoding="unicode", method="html")
         if "<" in text:
-            story = html.fragment_fromstring(text.replace("\0", ""), create_parent="div")
-            for sights in element_pictures(story, addresses):
+            for sights in element_pictures(parse_html(text), addresses):
                 yield [dataclasses.replace(each, found_by="feed content") for each in sights]
 
 
@@ -272,7 +274,7 @@ def _license(element: etree._Element, around: etree._Element, addresses: Address
     for holder in (element, around):
         for each in holder:
             if _is_media(each, "license"):
-                return addresses.resolve(each.get("href")) or " ".join((each.text or "").split())
+                return addresses.resolve(each.get("href")) or words(each.text or "")
     return ""
 
 
@@ -285,8 +287,7 @@ def _child(element: etree._Element, name: str) -> str:
 
 
 def _words(element: etree._Element) -> str:
-    text = etree.tostring(element, method="text", encoding="unicode", with_tail=False)
-    return " ".join(text.split())
+    return words(etree.tostring(element, method="text", encoding="unicode", with_tail=False))
 
 
 def _integer(text: str | None) -> int:

@@ -3,11 +3,11 @@
 A picture counts once a page, at its largest: the full picture that a thumbnail links to, the largest
 candidate of a srcset, the real address behind a lazy placeholder. Where they are looked for:
 
-    elements.py     img, picture, a, video, input, svg, object, embed, AMP, CSS, og:image, preload
-    structured.py   JSON-LD, microdata, RDFa
-    state.py        the JSON that scripts carry
-    css.py          style sheets, for whoever fetches those that `PageContent.style_sheets` lists
-    feeds.py        RSS, Atom and sitemaps, which are no pages
+    elements.py      img, picture, a, video, input, svg, object, embed, AMP, CSS, og:image, preload
+    structured.py    JSON-LD, microdata, RDFa
+    script_state.py  the JSON that scripts carry
+    css.py           style sheets, for whoever fetches those that `PageContent.style_sheets` lists
+    feeds.py         RSS, Atom and sitemaps, which are no pages
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from lxml import etree, html
+from lxml import html
 
 from crawler.about import NOTHING_SAID, About
 from crawler.addresses import Addresses, page_address
@@ -32,8 +32,9 @@ from crawler.consent import (
 from crawler.css import imported_sheets
 from crawler.elements import element_pictures, license_link
 from crawler.filenames import names_other_file, names_picture
+from crawler.markup import parse_html
+from crawler.script_state import runs, script_pictures
 from crawler.sightings import Sightings
-from crawler.state import runs, script_pictures
 from crawler.structured import structured_pictures
 
 __all__ = [
@@ -112,7 +113,7 @@ def read_page(
 
     `headers` are the response's: what they forbid counts with what the page says itself.
     """
-    document = _parse(html_text)
+    document = parse_html(html_text)
     addresses = Addresses(_base_url(document, page_url))
     consent = consent_from_headers(headers, url=page_url, user_agent=user_agent).merge(
         consent_from_html(document, url=page_url, user_agent=user_agent)
@@ -151,17 +152,6 @@ def read_page(
         style_sheets=tuple(dict.fromkeys(_style_sheets(document, addresses))),
         feeds=tuple(dict.fromkeys(_feeds(document, addresses))) if follow else (),
     )
-
-
-def _parse(text: str) -> html.HtmlElement:
-    # As bytes: a page that declares another encoding has been decoded already, and must not be
-    # decoded twice. libxml2 stops at a NUL.
-    data = text.replace("\0", "").encode("utf-8", errors="replace")
-    parser = html.HTMLParser(encoding="utf-8", huge_tree=True)
-    try:
-        return html.document_fromstring(data, parser=parser)
-    except etree.ParserError:  # no element in it
-        return html.document_fromstring(b"<html></html>", parser=parser)
 
 
 def _base_url(document: html.HtmlElement, page_url: str) -> str:

@@ -1,12 +1,13 @@
-"""How often one host is asked, and when it is left alone because it fails."""
+"""How often one host is asked, by whom, and when it is left alone because it fails."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 # Hosts remembered before those at rest are forgotten.
 _MAX_IDLE_HOSTS = 1024
@@ -14,6 +15,19 @@ _MAX_IDLE_HOSTS = 1024
 # server would otherwise cost a timeout each.
 MAX_FAILURES_IN_A_ROW = 8
 _REST_S = 60.0
+# A slow server is given more time between two requests, but not more than this.
+_MAX_ADAPTIVE_DELAY_S = 60.0
+
+
+class HostLeases(Protocol):
+    """Which hosts this process may visit: no two processes visit one at a time."""
+
+    async def hold(self, host: str) -> bool:
+        """Return whether this process holds `host` (a netloc, lower case) now.
+
+        It is taken if it is free, and renewed if it is about to run out. Cheap when held: it is
+        asked before every request.
+        """
 
 
 @dataclass(slots=True)
@@ -23,6 +37,10 @@ class _Host:
     """Requests that hold or await a slot."""
     next_start: float = 0.0
     """On the monotonic clock: no request starts before it."""
+    introduced: bool = False
+    """Whether its robots.txt, and so its Crawl-delay, is known."""
+    crawl_delay_s: float = 0.0
+    adaptive_delay_s: float = 0.0
     failures: int = 0
     """In a row."""
     rests_until: float = 0.0
@@ -30,35 +48,90 @@ class _Host:
 
 
 class HostGates:
-    """A gate for each host; only requests to the same host wait for one another."""
+    """A gate for each host; only requests to the same host wait for one another.
 
-    def __init__(self, *, concurrency_per_host: int, delay_s: float) -> None:
+    Between two starts at a host lies the longest of three delays: the policy's, its robots.txt's,
+    and one that follows its answers as Scrapy's AutoThrottle does: a host that takes long to answer
+    is asked less often, and none is asked more often than the first two allow.
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency_per_host: int,
+        delay_s: float,
+        on_introduced: Callable[[str], None] = lambda host: None,
+    ) -> None:
         self._concurrency = concurrency_per_host
         self._delay_s = delay_s
+        self._on_introduced = on_introduced
         self._hosts: dict[str, _Host] = {}
 
-    @asynccontextmanager
-    async def slot(self, host: str, *, crawl_delay_s: float = 0.0) -> AsyncIterator[None]:
-        """Wait for this host's turn and hold one of its slots."""
+    def opens_in(self, host: str) -> float | None:
+        """Return the seconds until one more request may start; None when one has to end before.
+
+        A host that is met for the first time is asked one thing, until its robots.txt is known, and
+        one that has just failed, until it answers: else each of its slots would fail in turn.
+        One that rests is open: who asks for it is to be told so at once.
+        """
+        gate = self._gate(host)
+        if gate.rests_until > time.monotonic():
+            return 0.0
+        if gate.users >= (self._concurrency if gate.introduced and not gate.failures else 1):
+            return None
+        return max(0.0, gate.next_start - time.monotonic())
+
+    def claim(self, host: str) -> None:
+        """Become one of the host's users, from a start that `opens_in` has allowed, to `release`."""
         gate = self._gate(host)
         gate.users += 1
+        self._started(gate)
+
+    def release(self, host: str) -> None:
+        """Be one of the host's users no more."""
+        self._gate(host).users -= 1
+
+    @asynccontextmanager
+    async def slot(
+        self, host: str, *, crawl_delay_s: float = 0.0, claimed: bool = False
+    ) -> AsyncIterator[None]:
+        """Wait for this host's turn and hold one of its slots.
+
+        A turn that was `claimed` waits only where robots.txt, which has just been read for it,
+        turns out to ask for a delay: reading it was a request, too.
+        """
+        gate = self._gate(host)
+        gate.crawl_delay_s = crawl_delay_s
+        gate.users += not claimed
         try:
             async with gate.slots:
-                start = max(gate.next_start, time.monotonic())
-                gate.next_start = start + max(self._delay_s, crawl_delay_s)
-                await asyncio.sleep(start - time.monotonic())
+                if not claimed:
+                    await self._wait(gate, gate.next_start)
+                elif crawl_delay_s and not gate.introduced:
+                    await self._wait(gate, time.monotonic() + crawl_delay_s)
+                if not gate.introduced:
+                    gate.introduced = True
+                    self._on_introduced(host)
                 yield
         finally:
-            gate.users -= 1
+            gate.users -= not claimed
+
+    def answered(self, host: str, seconds: float, *, well: bool) -> None:
+        """Note that `host` took so long to answer; only where it did so `well` may it speed us up."""
+        gate = self._gate(host)
+        wanted = seconds / self._concurrency
+        delay_s = min(max(wanted, (gate.adaptive_delay_s + wanted) / 2), _MAX_ADAPTIVE_DELAY_S)
+        if well or delay_s > gate.adaptive_delay_s:
+            gate.adaptive_delay_s = delay_s
 
     def succeeded(self, host: str) -> None:
         """Note that `host` answered."""
         self._gate(host).failures = 0
 
-    def failed(self, host: str) -> None:
+    def failed(self, host: str, *, weight: int = 1) -> None:
         """Note that `host` did not answer, or only with an error of its own."""
         gate = self._gate(host)
-        gate.failures += 1
+        gate.failures += weight
         if gate.failures >= MAX_FAILURES_IN_A_ROW:
             self.rest(host, _REST_S)
 
@@ -76,12 +149,23 @@ class HostGates:
         gate = self._gate(host)
         gate.next_start = max(gate.next_start, time.monotonic() + seconds)
 
+    async def _wait(self, gate: _Host, start: float) -> None:
+        self._started(gate, max(start, time.monotonic()))
+        await asyncio.sleep(start - time.monotonic())
+
+    def _started(self, gate: _Host, at: float | None = None) -> None:
+        delay_s = max(self._delay_s, gate.crawl_delay_s, gate.adaptive_delay_s)
+        gate.next_start = max(gate.next_start, (at or time.monotonic()) + delay_s)
+
     def _gate(self, host: str) -> _Host:
-        if len(self._hosts) >= _MAX_IDLE_HOSTS and host not in self._hosts:
+        if (gate := self._hosts.get(host)) is not None:
+            return gate
+        if len(self._hosts) >= _MAX_IDLE_HOSTS:
             now = time.monotonic()
             self._hosts = {
                 name: gate
                 for name, gate in self._hosts.items()
                 if gate.users or max(gate.next_start, gate.rests_until) > now
             }
-        return self._hosts.setdefault(host, _Host(slots=asyncio.Semaphore(self._concurrency)))
+        gate = self._hosts[host] = _Host(slots=asyncio.Semaphore(self._concurrency))
+        return gate

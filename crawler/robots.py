@@ -145,6 +145,8 @@ class RobotsCache:
 
     def _entry(self, origin: str) -> _Entry:
         entry = self._entries.setdefault(origin, _Entry())
+        if entry.rules is not None and entry.expires >= time.monotonic():
+            return entry.rules
         self._entries.move_to_end(origin)
         if len(self._entries) > _MAX_ORIGINS:
             self._entries.popitem(last=False)
@@ -191,7 +193,8 @@ class RobotsCache:
     async def _read_patiently(self, origin: str) -> _Rules:
         rules = await self._read(origin)
         for attempt in range(1, _ATTEMPTS):
-            if rules.failure is None:
+            # Who lets us wait for so long once would do so again.
+            if rules.failure is None or rules.failure[0] is Reason.TIMEOUT:
                 break
             await asyncio.sleep(self._backoff_s * attempt)
             rules = await self._read(origin)

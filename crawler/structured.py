@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from lxml import html
@@ -16,16 +17,16 @@ from lxml import html
 from crawler.about import NOTHING_SAID, About
 from crawler.addresses import Addresses
 from crawler.filenames import names_other_file, names_picture
+from crawler.markup import words
+from crawler.script_state import pictures_in_text
 from crawler.sightings import PLACEHOLDER, SHOWN, Sight
-from crawler.state import pictures_in_text
 
 _IMAGE_TYPES = frozenset({"imageobject", "photograph", "barcode", "imageobjectsnapshot"})
-# Properties whose values are pictures, or objects that describe one.
-_PICTURES = frozenset(
-    {"image", "photo", "images", "primaryimageofpage", "thumbnail", "thumbnailurl"}
-)
+# Properties whose values are pictures, or objects that describe one; thumbnails are lesser ones.
+_THUMBNAILS = frozenset({"thumbnail", "thumbnailurl"})
+_PICTURES = frozenset({"image", "photo", "images", "primaryimageofpage"}) | _THUMBNAILS
 # What belongs to whoever made the page, and not to what it shows.
-_NOT_SHOWN = frozenset({"logo", "publisher", "author", "provider", "isPartOf".lower()})
+_NOT_SHOWN = frozenset({"logo", "publisher", "author", "provider", "ispartof"})
 # A page has some dozen objects; what goes beyond this is not meant for reading.
 _MAX_NODES = 20_000
 _WRAPPED = re.compile(r"^\s*(?:<!--|//\s*<!\[CDATA\[|/\*\s*<!\[CDATA\[\s*\*/|<!\[CDATA\[)")
@@ -84,11 +85,18 @@ def _node_pictures(node: Mapping[str, Any], addresses: Addresses) -> Iterator[li
         ]
         yield main + small
         return
-    title = _words(node.get("name")) or _words(node.get("headline"))
+    about = About(title=_text(node.get("name")) or _text(node.get("headline")))
+    shown: list[list[Sight]] = []
+    thumbnails: list[list[Sight]] = []
     for key, value in node.items():
-        if _name(key) in _PICTURES:
+        if (name := _name(key)) in _PICTURES:
             for raw in _strings(value):
-                yield list(_sights(raw, "json-ld", addresses, About(title=title)))
+                rank = PLACEHOLDER if name in _THUMBNAILS else SHOWN
+                sights = list(_sights(raw, "json-ld", addresses, about, rank))
+                (thumbnails if name in _THUMBNAILS else shown).append(sights)
+    if shown:
+        shown[0] += chain.from_iterable(thumbnails)
+    yield from shown or thumbnails
 
 
 def _is_image(node: Mapping[str, Any]) -> bool:
@@ -102,13 +110,13 @@ def _is_image(node: Mapping[str, Any]) -> bool:
 def _about(node: Mapping[str, Any], addresses: Addresses) -> About:
     licence, acquire = (_reference(node.get(key)) for key in ("license", "acquireLicensePage"))
     return About(
-        title=_words(node.get("name")) or _words(node.get("headline")),
-        caption=_words(node.get("caption")) or _words(node.get("description")),
+        title=_text(node.get("name")) or _text(node.get("headline")),
+        caption=_text(node.get("caption")) or _text(node.get("description")),
         width=_size(node.get("width")),
         height=_size(node.get("height")),
         license=addresses.resolve(licence) or licence if "/" in licence else licence,
         creator=_people(node.get("creator")) or _people(node.get("author")),
-        credit=_words(node.get("creditText")) or _words(node.get("copyrightNotice")),
+        credit=_text(node.get("creditText")) or _text(node.get("copyrightNotice")),
         acquire_license=addresses.resolve(acquire) or "",
     )
 
@@ -130,7 +138,7 @@ def _microdata(document: html.HtmlElement, addresses: Addresses) -> Iterator[lis
             if element.get("itemscope") is not None or element.get("typeof"):
                 continue  # an object, whose own properties say where the picture is
             about = _item_about(item, addresses) if of_image and item is not None else NOTHING_SAID
-            small = bool(of_image and names & {"thumbnail", "thumbnailurl"})
+            small = bool(of_image and names & _THUMBNAILS)
             rank = PLACEHOLDER if small else SHOWN
             yield list(_sights(_value(element), "microdata", addresses, about, rank))
 
@@ -178,7 +186,7 @@ def _reference(value: object) -> str:
     """Return an address given as such or as an object that has one; "" if there is none."""
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, str):
-            return each.strip()
+            return words(each)
         if isinstance(each, dict):
             return _reference(each.get("url") or each.get("@id") or each.get("name"))
     return ""
@@ -187,12 +195,12 @@ def _reference(value: object) -> str:
 def _people(value: object) -> str:
     """Return names, with commas between."""
     people = value if isinstance(value, list) else [value]
-    names = [_words(each.get("name") if isinstance(each, dict) else each) for each in people]
+    names = [_text(each.get("name") if isinstance(each, dict) else each) for each in people]
     return ", ".join(filter(None, names))
 
 
-def _words(value: object) -> str:
-    return " ".join(next(_strings(value), "").split())
+def _text(value: object) -> str:
+    return words(next(_strings(value), ""))
 
 
 def _size(value: object) -> int | None:

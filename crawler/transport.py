@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 import aiohttp
 from yarl import URL
 
-from crawler.guard import AddressForbidden, GuardedResolver, check_url
+from crawler.guard import AddressForbidden, GuardedResolver, check_url, guarded_socket
 
 MAX_REDIRECTS = 8
 
@@ -19,7 +19,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _READ_AT_ONCE = 65_536
 # A server that sends a byte now and then keeps every read alive: a whole exchange may take this many
 # times what one silence may.
-_WHOLE_EXCHANGE = 4
+_WHOLE_EXCHANGE = 2
 
 
 class TooManyRedirects(Exception):
@@ -40,6 +40,8 @@ def open_session(
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             resolver=GuardedResolver(allow_private=allow_private),
+            socket_factory=guarded_socket(allow_private=allow_private),
+            limit=0,  # whoever asks bounds what it asks at once
             limit_per_host=connections_per_host,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -59,19 +61,26 @@ async def get(
     *,
     allow_private: bool,
     headers: Mapping[str, str] | None = None,
+    limits: aiohttp.ClientTimeout | None = None,
     around_hop: Callable[[str], AbstractAsyncContextManager[None]] = lambda url: nullcontext(),
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """Yield the response to GET `url`, redirects followed by hand, its body not read yet.
 
     Each hop passes `check_url`, and happens inside `around_hop(url)`, which may wait, or raise to
-    refuse it. Raises `AddressForbidden`, `TooManyRedirects`, TimeoutError or `aiohttp.ClientError`.
+    refuse it. `limits` stand in for the session's. Raises `AddressForbidden`, `TooManyRedirects`,
+    TimeoutError or `aiohttp.ClientError`.
     """
     for _ in range(MAX_REDIRECTS + 1):
         check_url(url, allow_private=allow_private)
         target = _parsed(url)
         async with (
             around_hop(str(target)),
-            session.get(target, headers=headers, allow_redirects=False) as response,
+            session.get(
+                target,
+                headers=headers,
+                timeout=limits or session.timeout,
+                allow_redirects=False,
+            ) as response,
         ):
             location = response.headers.get("Location", "").strip()
             if response.status not in _REDIRECTS or not location:
@@ -94,13 +103,26 @@ def _parsed(address: str) -> URL:
         raise AddressForbidden(f"not a valid address: {address!r} ({error})") from error
 
 
-async def read_body(response: aiohttp.ClientResponse, *, max_bytes: int) -> bytes:
-    """Return the whole body; raise `BodyTooLarge` as soon as it is known to exceed `max_bytes`."""
+async def read_body(
+    response: aiohttp.ClientResponse,
+    *,
+    max_bytes: int,
+    on_bytes: Callable[[int], Awaitable[None]] | None = None,
+) -> bytes:
+    """Return the whole body; raise `BodyTooLarge` as soon as it is known to exceed `max_bytes`.
+
+    `on_bytes` is awaited with the number of bytes of each piece; what it waits for holds the server
+    up, too.
+    """
     if response.content_length is not None and response.content_length > max_bytes:
         raise BodyTooLarge(f"Content-Length is {response.content_length}, over {max_bytes} bytes")
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(_READ_AT_ONCE):
-        body += chunk
-        if len(body) > max_bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.content.iter_chunked(_READ_AT_ONCE):
+        pieces.append(piece)
+        size += len(piece)
+        if size > max_bytes:
             raise BodyTooLarge(f"the body is over {max_bytes} bytes")
-    return bytes(body)
+        if on_bytes is not None:
+            await on_bytes(len(piece))
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

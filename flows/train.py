@@ -5,21 +5,40 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import defaultdict
-
-import numpy as np
+from collections.abc import Mapping
 
 from flows.encoders import EncoderSource
 from flows.errors import Permanent
+from flows.facts import picture_facts
+from flows.models import compare_models
 from flows.progress import Watch, unwatched
 from flows.registry import Registry
 from flows.workspace import Workspace
-from model.checkpoint import ModelCard, TrainedModel
+from model.card import ModelCard
+from model.checkpoint import TrainedModel
 from model.data import Example, Snapshot, kin_groups
-from model.metrics import Interval, paired_difference
+from model.intervals import Interval
+from model.page import card_page
+from model.report import held_out_targets, make_report
 from model.train import train as train_model
 
-LOWER_BOUND = -0.01
-"""A challenger's macro F1 may be this much lower at the pessimistic end of the interval."""
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionRule:
+    """When a challenger replaces the champion, by the difference of their macro F1.
+
+    Its interval's lower end must lie above `lowest`, and its value above `mean`.
+    """
+
+    lowest: float = -0.01
+    mean: float = 0.0
+
+    def allows(self, difference: Interval) -> bool:
+        """Say whether the difference is good enough."""
+        return difference.low > self.lowest and difference.value > self.mean
+
+
+DEFAULT_RULE = PromotionRule()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +112,7 @@ def make_snapshot(workspace: Workspace, encoder_id: str) -> Snapshot:
 def train(
     workspace: Workspace,
     *,
+    rule: PromotionRule = DEFAULT_RULE,
     watch: Watch = unwatched,
 ) -> TrainResult:
     """Make a snapshot, train on it, publish the model, and promote it if it deserves it.
@@ -117,14 +137,23 @@ def train(
             snapshot,
             embeddings_ND,
             config=workspace.project.train_config(),
-            text_LD=prompts.positive_LD,
+            text_LD=prompts.zero_shot_LD,
             on_progress=progress,
         )
     registry = Registry(workspace.store, workspace.project.name)
     new = not registry.has(model.card.version)
     if new:
-        registry.publish(model)
-    verdict = promote_if_better(registry, model, snapshot)
+        report = make_report(
+            model,
+            snapshot,
+            embeddings_ND,
+            facts=picture_facts(workspace.catalog, sha256s),
+            text_LD=prompts.zero_shot_LD,
+        )
+        model = dataclasses.replace(model, card=dataclasses.replace(model.card, report=report))
+        page = card_page(model, held_out_targets(model, snapshot), title=workspace.project.name)
+        registry.publish(model, page=page)
+    verdict = promote_if_better(registry, model, snapshot, rule)
     return TrainResult(
         version=model.card.version,
         snapshot_id=snapshot.id,
@@ -135,7 +164,12 @@ def train(
     )
 
 
-def promote_if_better(registry: Registry, model: TrainedModel, snapshot: Snapshot) -> Verdict:
+def promote_if_better(
+    registry: Registry,
+    model: TrainedModel,
+    snapshot: Snapshot,
+    rule: PromotionRule = DEFAULT_RULE,
+) -> Verdict:
     """Put the model into production if it beats what is there, on pictures neither was fitted on.
 
     Both are judged by their out-of-fold scores on the pictures that both have, against the answers
@@ -150,11 +184,12 @@ def promote_if_better(registry: Registry, model: TrainedModel, snapshot: Snapsho
         reason = "it is the first model"
         registry.promote(version, instead_of=None, reason=reason)
         return Verdict(promoted=True, champion=None, difference=None, reason=reason)
-    difference = compare(model, registry.load(champion), snapshot)
-    if difference is None:
+    comparison = compare_models(model, registry.load(champion), snapshot)
+    if comparison is None:
         reason = f"it has no picture or label in common with {champion}, so nothing is shown"
         return Verdict(promoted=False, champion=champion, difference=None, reason=reason)
-    better = difference.low > LOWER_BOUND and difference.value > 0
+    difference = comparison.difference
+    better = rule.allows(difference)
     reason = (
         f"macro F1 {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] "
         f"against {champion}"
@@ -164,32 +199,32 @@ def promote_if_better(registry: Registry, model: TrainedModel, snapshot: Snapsho
     return Verdict(promoted=better, champion=champion, difference=difference, reason=reason)
 
 
-def compare(
-    challenger: TrainedModel, champion: TrainedModel, snapshot: Snapshot
-) -> Interval | None:
-    """Return the challenger's macro F1 less the champion's; None when they share no picture or label.
+def new_decisions(workspace: Workspace) -> int:
+    """Return how many answers people have given or changed since the newest snapshot was made.
 
-    On the labels and pictures that both were trained on, by out-of-fold scores alone.
+    Counted are those that a snapshot made now would have and that one has not, or has otherwise;
+    before the first snapshot, all.
     """
-    shared_labels = [name for name in challenger.head.labels if name in champion.head.labels]
-    row_in_champion = {sha256: row for row, sha256 in enumerate(champion.sha256s)}
-    rows = [row for row, sha256 in enumerate(challenger.sha256s) if sha256 in row_in_champion]
-    if not rows or not shared_labels:
-        return None
-    their_rows = [row_in_champion[challenger.sha256s[row]] for row in rows]
-    own = np.ix_(rows, [challenger.head.labels.index(name) for name in shared_labels])
-    theirs = np.ix_(their_rows, [champion.head.labels.index(name) for name in shared_labels])
-    asked = np.ix_(rows, [snapshot.labels.index(name) for name in shared_labels])
-    groups = [snapshot.groups[row] for row in rows]
-    return paired_difference(
-        challenger.out_of_fold_NL[own],
-        champion.out_of_fold_NL[theirs],
-        snapshot.targets_NL()[asked],
-        challenger_thresholds=challenger.out_of_fold_thresholds_NL[own],
-        champion_thresholds=champion.out_of_fold_thresholds_NL[theirs],
-        groups=groups,
-        seed=snapshot.seed,
+    now = make_snapshot(workspace, EncoderSource(workspace).id())
+    kept = max(
+        workspace.store.list("snapshots/"),
+        key=lambda each: (each.last_modified, each.key),
+        default=None,
     )
+    before: dict[str, Mapping[str, bool]] = {}
+    if kept is not None:
+        newest = Snapshot.from_json(workspace.store.get(kept.key).decode())
+        before = {each.sha256: each.answers for each in newest.examples}
+    return sum(
+        before.get(each.sha256, {}).get(label) != answer
+        for each in now.examples
+        for label, answer in each.answers.items()
+    )
+
+
+def should_train(workspace: Workspace, train_after_decisions: int = 50) -> bool:
+    """Say whether enough has been decided since the last training to train again."""
+    return new_decisions(workspace) >= train_after_decisions
 
 
 def report_rows(card: ModelCard) -> list[dict[str, str]]:

@@ -12,84 +12,22 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from model.classifier import MultiLabelHead, Strength
-from model.errors import ModelError
-from model.metrics import Evaluation
+from model.card import CheckpointInvalid, ModelCard
+from model.classifier import MultiLabelHead
 
 FORMAT = 1
 """Raised when files change in a way that an older reader would misread."""
-
-
-class CheckpointInvalid(ModelError):
-    """The files are not those of one whole model; the message says which and why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelCounts:
-    """How the pictures of the snapshot were answered for one label.
-
-    `positive_groups` and `negative_groups` count kin groups: how many are not more of the same.
-    """
-
-    label: str
-    positives: int
-    negatives: int
-    unreviewed: int
-    positive_groups: int
-    negative_groups: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCard:
-    """What a model is, what it was trained on, and how good it is.
-
-    Both evaluations come from out-of-fold scores. `evaluation` is at thresholds for the user's
-    aim, cross-fitted: those that a picture is judged by were chosen on other folds' pictures.
-    `thresholds`, chosen on all of them, are what the model answers with.
-    """
-
-    version: str
-    snapshot_id: str
-    encoder_id: str
-    labels: tuple[str, ...]
-    examples: int
-    groups: int
-    counts: tuple[LabelCounts, ...]
-    evaluation_at_half: Evaluation
-    evaluation: Evaluation
-    thresholds: Mapping[str, float]
-    strengths: Mapping[str, Strength]
-    settings: Mapping[str, str | int | float]
-    seed: int
-    fold_scheme: str
-    versions: Mapping[str, str]
-    warnings: tuple[str, ...]
-
-    def to_json(self) -> str:
-        """Return the card as JSON; the same card gives the same text."""
-        return _CARD.dump_json(self, indent=2).decode()
-
-    @classmethod
-    def from_json(cls, text: str) -> ModelCard:
-        """Return the card that `to_json` wrote. CheckpointInvalid says what is wrong with it."""
-        try:
-            return _CARD.validate_json(text)
-        except ValueError as error:
-            raise CheckpointInvalid(f"card.json is not a model card: {error}") from error
-
-
-_CARD = TypeAdapter(ModelCard)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainedModel:
     """A head, its card, and what it said of each picture while that picture was held out.
 
-    Row n of `out_of_fold_NL` (scores in [0, 1]) is image `sha256s[n]`; the score is the mean over
+    `sha256s` are the pictures that were held out at some time: of many, a part. Row n of
+    `out_of_fold_NL` (scores in [0, 1]) is image `sha256s[n]`; the score is the mean over
     the repeats. Its fold is `fold_N[n]`, and `fold_thresholds_FL` has the thresholds that were
     chosen without that fold.
     """

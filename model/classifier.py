@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 Floats = NDArray[np.float64]
+Sums = NDArray[np.floating]
+"""What is summed over examples: float64, or float32 when they are many."""
 
-_MAX_TEXT_SPREAD = 2.0  # standard deviation, in logits, of a text embedding's own say
+_FLOAT32_FROM = 5_000  # examples
+_SIDE_BY_SIDE = 1_000_000  # example x label x strength: 8 MB an array, about what a cache holds
 _BIAS_PENALTY = 1e-6  # a label with answers of one kind alone would send its bias to infinity
 _MEMORY = 8  # steps that L-BFGS remembers
 _MAX_STEPS = 500
 _MAX_HALVINGS = 30
 _TOLERANCE = 1e-5  # of the slope, in units in which the loss curves by about 1
+_FLOAT32_TOLERANCE = 1e-4  # sums of float32 see no further
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,13 +68,14 @@ class MultiLabelHead:
 class Strength:
     """How strongly weights are pulled, and toward what.
 
-    `penalty` multiplies half the squared distance from the label's text embedding (`text`), or
-    from 0; the loss beside it is a mean, and the embeddings are scaled to a mean squared length
-    of 1 about their mean, so that one grid suits every encoder and every number of pictures.
+    `penalty` multiplies half the squared distance from `text` times the label's zero-shot weights;
+    the loss beside it is a mean, and the embeddings are scaled to a mean squared length of 1 about
+    their mean, so that one grid suits every encoder and every number of pictures. `text` 0 pulls
+    toward nothing, 1 toward exactly what CLIP says before anyone has looked.
     """
 
     penalty: float
-    text: bool
+    text: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,17 +84,18 @@ class FittingProblem:
 
     The embeddings are centred and scaled, then rotated onto the R directions that they span. That
     is exact: with a quadratic pull the optimum differs from the pull's aim only in their span.
+    With many examples the sums are of float32, which BLAS adds up twice as fast.
     """
 
     mean_D: Floats
     scale: float
     axes_DR: Floats
     spread_R: Floats  # variance along each direction
-    rotated_NR: Floats
-    sign_NL: Floats  # +1 yes, -1 no or unreviewed
-    weight_NL: Floats  # 0 where unreviewed; in each label, yes and no sum to a half each
-    text_LD: Floats | None  # where the text pulls: scaled, in the space of scaled embeddings
-    text_NL: Floats | None = field(repr=False)  # what the text alone says of each example
+    rotated_NR: Sums
+    sign_NL: Sums  # +1 yes, -1 no or unreviewed
+    weight_NL: Sums  # 0 where unreviewed; in each label, yes and no sum to a half each
+    text_LD: Floats  # zero-shot weights; 0 without a text
+    text_NL: Sums = field(repr=False)  # the zero-shot logits of each example, about their mean
 
     @classmethod
     def of(
@@ -99,98 +105,108 @@ class FittingProblem:
         text_LD: NDArray[np.float32] | None = None,
     ) -> FittingProblem:
         """Prepare the fit of embeddings (N, D) to targets (N, L): 1 yes, 0 no, nan unreviewed."""
-        x_ND = embeddings_ND.astype(np.float64)
-        mean_D = x_ND.mean(0)
-        x_ND -= mean_D
-        length = float(np.sqrt((x_ND**2).sum(1).mean()))
+        exact = len(embeddings_ND) < _FLOAT32_FROM
+        x_ND: Sums = embeddings_ND.astype(np.float64 if exact else np.float32)
+        mean_D = x_ND.mean(0, dtype=np.float64)
+        x_ND -= mean_D.astype(x_ND.dtype)
+        length = float(np.sqrt(np.einsum("nd,nd->n", x_ND, x_ND).mean(dtype=np.float64)))
         scale = 1 / length if length > 1e-6 else 1.0  # all pictures alike: nothing to scale
-        x_ND *= scale
+        text_shape = (targets_NL.shape[1], x_ND.shape[1])
+        text_LD = np.zeros(text_shape, np.float32) if text_LD is None else text_LD
+        text_NL: Sums = x_ND @ text_LD.T.astype(x_ND.dtype)
+        x_ND *= x_ND.dtype.type(scale)
         axes_DR, spread_R = _principal_directions(x_ND)
 
         yes_NL, no_NL = targets_NL == 1, targets_NL == 0
         weight_NL = 0.5 * yes_NL / yes_NL.sum(0).clip(min=1)
         weight_NL += 0.5 * no_NL / no_NL.sum(0).clip(min=1)
-        text_NL = scaled_text_LD = None
-        if text_LD is not None:
-            text_NL = x_ND @ text_LD.T.astype(np.float64)
-            confidence_L = _text_confidence(text_NL, weight_NL, yes_NL)
-            text_NL *= confidence_L
-            scaled_text_LD = text_LD * confidence_L[:, None]
         return cls(
             mean_D=mean_D,
             scale=scale,
             axes_DR=axes_DR,
             spread_R=spread_R,
-            rotated_NR=x_ND @ axes_DR,
-            sign_NL=np.where(yes_NL, 1.0, -1.0),
-            weight_NL=weight_NL,
-            text_LD=scaled_text_LD,
+            rotated_NR=np.asarray(x_ND @ axes_DR.astype(x_ND.dtype)),
+            sign_NL=np.where(yes_NL, 1, -1).astype(x_ND.dtype),
+            weight_NL=weight_NL.astype(x_ND.dtype),
+            text_LD=text_LD.astype(np.float64),
             text_NL=text_NL,
         )
 
     def solve(self, strengths: Sequence[Strength]) -> list[tuple[Floats, Floats]]:
         """Return weights (L, D) and biases (L,), for unit embeddings, at each strength.
 
-        Every fit starts from the one before it: give strengths in falling order of penalty.
+        Small problems are solved side by side, as columns of one. In large ones every fit starts
+        from the one before it: give strengths in falling order of penalty.
         """
+        number, labels = self.sign_NL.shape
+        together = len(strengths) if number * labels * len(strengths) <= _SIDE_BY_SIDE else 1
         solutions = []
-        labels = self.sign_NL.shape[1]
-        start = {text: np.zeros((len(self.spread_R) + 1, labels)) for text in (False, True)}
-        for strength in strengths:
-            start[strength.text] = solved = self._minimise(strength, start[strength.text])
-            weight_LD = (self.axes_DR @ solved[:-1]).T
-            if strength.text and self.text_LD is not None:
-                weight_LD = weight_LD + self.text_LD
-            weight_LD = weight_LD * self.scale
-            solutions.append((weight_LD, solved[-1] - weight_LD @ self.mean_D))
+        start = np.zeros((len(self.spread_R) + 1, labels * together))
+        for first in range(0, len(strengths), together):
+            part = strengths[first : first + together]
+            each = [strength for strength in part for _ in range(labels)]
+            start = self._minimise(each, start[:, : len(each)])
+            for index, strength in enumerate(part):
+                solved = start[:, index * labels : (index + 1) * labels]
+                solutions.append(self._for_unit_embeddings(solved, [strength] * labels))
         return solutions
 
-    def _minimise(self, strength: Strength, start: Floats) -> Floats:
-        """Return (R + 1, L): weights along the directions, and the biases as the last row."""
-        offset_NL: Floats | float = 0.0
-        if strength.text and self.text_NL is not None:
-            offset_NL = self.text_NL
+    def solve_each(self, strengths: Sequence[Strength]) -> tuple[Floats, Floats]:
+        """Return weights (L, D) and biases (L,), every label fitted at its own strength."""
+        start = np.zeros((len(self.spread_R) + 1, len(strengths)))
+        return self._for_unit_embeddings(self._minimise(strengths, start), strengths)
+
+    def _for_unit_embeddings(
+        self, solved: Floats, strengths: Sequence[Strength]
+    ) -> tuple[Floats, Floats]:
+        text_L = np.array([strength.text for strength in strengths])
+        weight_LD = (self.axes_DR @ solved[:-1]).T * self.scale + self.text_LD * text_L[:, None]
+        return weight_LD, solved[-1] - weight_LD @ self.mean_D
+
+    def _minimise(self, strengths: Sequence[Strength], start: Floats) -> Floats:
+        """Return (R + 1, C): weights along the directions, and the biases as the last row.
+
+        `strengths` are those of the C columns, which run through the labels once or more.
+        """
+        times = len(strengths) // self.sign_NL.shape[1]
+        sign_NC, weight_NC = (np.tile(each, times) for each in (self.sign_NL, self.weight_NL))
+        kind = sign_NC.dtype
+        text_C = np.array([strength.text for strength in strengths], kind)
+        offset_NC = np.tile(self.text_NL, times) * text_C
+        penalty_C = np.array([strength.penalty for strength in strengths])
         # A logistic loss curves by at most a quarter of the spread. Measured in units in which
         # that bound is 1, every direction is equally long, and descent needs tens of steps.
-        unit = 1 / np.sqrt(np.append(self.spread_R, 1.0) / 4 + strength.penalty)[:, None]
-        penalty = np.full((len(self.spread_R) + 1, 1), strength.penalty)
-        penalty[-1] = _BIAS_PENALTY
+        unit = 1 / np.sqrt(np.append(self.spread_R, 1.0)[:, None] / 4 + penalty_C)
+        penalty = np.vstack(
+            [np.tile(penalty_C, (len(self.spread_R), 1)), np.full(len(penalty_C), _BIAS_PENALTY)]
+        )
 
         def losses_and_gradients(measured: Floats) -> tuple[Floats, Floats]:
             inner = measured * unit
-            margin_NL = self.sign_NL * (self.rotated_NR @ inner[:-1] + inner[-1] + offset_NL)
-            small_NL = np.exp(-np.abs(margin_NL))  # the one exponential of loss and slope
-            loss_NL = np.log1p(small_NL) + np.maximum(-margin_NL, 0)
-            slope_NL = np.where(margin_NL > 0, small_NL, 1) / (1 + small_NL)
-            slope_NL *= -self.sign_NL * self.weight_NL
-            loss_L = (self.weight_NL * loss_NL).sum(0) + (penalty * inner**2).sum(0) / 2
-            gradient = np.vstack([self.rotated_NR.T @ slope_NL, slope_NL.sum(0)])
-            return loss_L, (gradient + penalty * inner) * unit
+            margin_NC = self.rotated_NR @ inner[:-1].astype(kind)
+            margin_NC += inner[-1].astype(kind)
+            margin_NC += offset_NC
+            margin_NC *= sign_NC
+            small_NC = np.exp(-np.abs(margin_NC))  # the one exponential of loss and slope
+            loss_NC = np.log1p(small_NC)
+            loss_NC -= np.minimum(margin_NC, 0)
+            slope_NC = np.where(margin_NC > 0, small_NC, 1)
+            slope_NC /= 1 + small_NC
+            slope_NC *= -sign_NC
+            slope_NC *= weight_NC
+            loss_C = np.einsum("nc,nc->c", weight_NC, loss_NC, dtype=np.float64)
+            loss_C += (penalty * inner**2).sum(0) / 2
+            gradient = np.vstack([self.rotated_NR.T @ slope_NC, slope_NC.sum(0)])
+            return loss_C, (gradient + penalty * inner) * unit
 
-        return minimise_columns(losses_and_gradients, start / unit) * unit
-
-
-def _text_confidence(text_NL: Floats, weight_NL: Floats, yes_NL: NDArray[np.bool_]) -> Floats:
-    """Return the factor (L,) that makes of each text's cosines the logits they are worth.
-
-    Linear discriminant analysis of one feature: the distance between the means of yes and of no,
-    over the variance within them. A text that does not tell them apart gets 0, and none speaks
-    with a standard deviation of more than 2.
-    """
-    yes_mean_L = 2 * (weight_NL * yes_NL * text_NL).sum(0)
-    no_mean_L = 2 * (weight_NL * ~yes_NL * text_NL).sum(0)
-    within_NL = text_NL - np.where(yes_NL, yes_mean_L, no_mean_L)
-    variance_L = (weight_NL * within_NL**2).sum(0)
-    spread_L = np.sqrt((weight_NL * text_NL**2).sum(0))
-    confidence_L = (yes_mean_L - no_mean_L) / variance_L.clip(min=1e-12)
-    confidence_L[weight_NL.sum(0) < 0.9] = 0  # answers of one kind alone show no distance
-    most_L = _MAX_TEXT_SPREAD / spread_L.clip(min=1e-6)
-    limited_L: Floats = np.clip(confidence_L, 0, most_L)
-    return limited_L
+        tolerance = _TOLERANCE if kind == np.float64 else _FLOAT32_TOLERANCE
+        return np.asarray(minimise_columns(losses_and_gradients, start / unit, tolerance) * unit)
 
 
 def minimise_columns(
-    losses_and_gradients: Callable[[Floats], tuple[Floats, Floats]], start_RL: Floats
+    losses_and_gradients: Callable[[Floats], tuple[Floats, Floats]],
+    start_RL: Floats,
+    tolerance: float = _TOLERANCE,
 ) -> Floats:
     """Return the minimum (R, L) of L smooth convex losses, each of its own column, by L-BFGS.
 
@@ -204,7 +220,7 @@ def minimise_columns(
     memory: deque[tuple[Floats, Floats, Floats]] = deque(maxlen=_MEMORY)
     stuck_L = np.zeros(len(loss_L), bool)  # no step lowers the loss: that is rounding, not slope
     for _ in range(_MAX_STEPS):
-        done_L = stuck_L | (np.abs(gradient_RL).max(0) < _TOLERANCE)
+        done_L = stuck_L | (np.abs(gradient_RL).max(0) < tolerance)
         if done_L.all():
             break
         direction_RL = -_curved(gradient_RL, memory)
@@ -253,7 +269,7 @@ def _curved(gradient_RL: Floats, memory: Sequence[tuple[Floats, Floats, Floats]]
     return result_RL
 
 
-def _principal_directions(x_ND: Floats) -> tuple[Floats, Floats]:
+def _principal_directions(x_ND: Sums) -> tuple[Floats, Floats]:
     """Return the directions (D, R) that centred rows span, and the variance along each."""
     n, dim = x_ND.shape
     if n < dim:
@@ -261,7 +277,7 @@ def _principal_directions(x_ND: Floats) -> tuple[Floats, Floats]:
         kept = variance > max(variance[-1], 0) * 1e-12
         axes_DR = x_ND.T @ left_NR[:, kept] / np.sqrt(variance[kept] * n)
     else:
-        variance, axes_DR = np.linalg.eigh(x_ND.T @ x_ND / n)
-        kept = variance > max(variance[-1], 0) * 1e-12
+        variance, axes_DR = np.linalg.eigh((x_ND.T @ x_ND).astype(np.float64) / n)
+        kept = variance > max(variance[-1], 0) * (1e-12 if x_ND.dtype == np.float64 else 1e-6)
         axes_DR = axes_DR[:, kept]
     return axes_DR, variance[kept]

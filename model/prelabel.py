@@ -50,6 +50,11 @@ class PromptEmbeddings:
     offset_L: NDArray[np.float32]
     logit_scale: float
 
+    @property
+    def zero_shot_LD(self) -> NDArray[np.float32]:  # noqa: N802 - shape suffix
+        """What the logit of each label multiplies an image's embedding by, before its offset."""
+        return np.float32(self.logit_scale) * (self.positive_LD - self.negative_LD)
+
 
 def embed_prompts(encoder: ClipEncoder, taxonomy: Taxonomy) -> PromptEmbeddings:
     """Return the prompts of `taxonomy` embedded by `encoder`."""

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 
 from flows.studio.desk import NewDecisions, Receipt
 from flows.studio.security import COOKIE
+from flows.studio.view import QueueOrder
 
 router = APIRouter(prefix="/api", tags=["studio"])
 
@@ -60,10 +61,11 @@ def queue(
     label: Annotated[str, Query(min_length=1, max_length=200)],
     limit: Annotated[int, Query(ge=1, le=MAX_QUEUE)] = 60,
     after: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$")] = None,
+    order: QueueOrder = "uncertain",
 ) -> Queue:
-    """Return undecided pictures of `label`, the most uncertain pre-labels first."""
+    """Return undecided pictures of `label`, the most uncertain pre-labels or the highest first."""
     view = request.app.state.reader.view()
-    page = view.queue(label, after=after, limit=limit)
+    page = view.queue(label, after=after, limit=limit, order=order)
     request.app.state.shelf.preload_thumbnails(each.sha256 for each in page.pictures)
     return Queue(
         pictures=[

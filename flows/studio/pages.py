@@ -225,13 +225,22 @@ def rejected(
 @router.get("/label")
 def label_page(request: Request, label: AName = "") -> Response:
     """Show the page on which pictures are decided one by one."""
+    return _page(request, "label.html", _labelling(request, label))
+
+
+@router.get("/label/grid")
+def label_grid_page(request: Request, label: AName = "") -> Response:
+    """Show the page on which many pictures are decided at once."""
+    return _page(request, "label_grid.html", _labelling(request, label))
+
+
+def _labelling(request: Request, label: str) -> dict[str, Any]:
     view = request.app.state.reader.view()
     labels = _labels(request)
     chosen = _one_of(label, labels)
     counts = [view.label_count(each) for each in labels]
     waiting = next(each.waiting for each in counts if each.label == chosen)
-    context = {"label": chosen, "counts": counts, "waiting": waiting}
-    return _page(request, "label.html", context)
+    return {"label": chosen, "counts": counts, "waiting": waiting}
 
 
 @router.get("/model")

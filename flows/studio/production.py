@@ -11,8 +11,10 @@ from flows.studio.view import Picture, View
 from flows.workspace import Workspace
 
 if TYPE_CHECKING:  # scipy and all it takes are imported when a model is shown, not at start
-    from model.checkpoint import ModelCard, TrainedModel
-    from model.metrics import Interval, LabelMetrics
+    from model.card import ModelCard
+    from model.checkpoint import TrainedModel
+    from model.intervals import Interval
+    from model.metrics import LabelMetrics
 
 GALLERY_PICTURES = 12
 
@@ -116,7 +118,7 @@ class Production:
 
     def _trained(self, workspace: Workspace, version: str) -> TrainedModel:
         from flows.registry import Registry
-        from model.checkpoint import CheckpointInvalid
+        from model.card import CheckpointInvalid
 
         with self._lock:
             if self._model is None or self._model.card.version != version:

@@ -25,6 +25,7 @@ an "unsure" with this note: training masks it like any unsure, and here it count
 AnswerFilter = Literal["any", "yes", "no", "unsure", "undecided"]
 Show = Literal["kept", "duplicates", "all"]
 Sort = Literal["newest", "highest", "lowest"]
+QueueOrder = Literal["uncertain", "highest"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -185,17 +186,24 @@ class View:
             uncertain=sum(score is not None and 0.25 <= score <= 0.75 for score in waiting),
         )
 
-    def queue(self, label: str, *, after: str | None, limit: int) -> Page:
-        """Return undecided pictures: the most uncertain pre-labels first, those without one last.
+    def queue(
+        self, label: str, *, after: str | None, limit: int, order: QueueOrder = "uncertain"
+    ) -> Page:
+        """Return undecided pictures: the most uncertain pre-labels first, or the highest.
 
-        `after` is the id of the last picture of the page before, decided by now or not.
+        Those without a pre-label come last. `after` is the id of the last picture of the page
+        before, decided by now or not.
         """
-        waiting = self._waiting(label)
-        start = _uncertainty(after, self.score(after, label)) if after else None
-        ordered = sorted(
-            _uncertainty(each.sha256, self.score(each.sha256, label)) for each in waiting
-        )
-        rest = [key for key in ordered if start is None or key > start]
+
+        def key(sha256: str) -> tuple[float, str]:
+            score = self.score(sha256, label)
+            if score is None:
+                return 1.0, sha256
+            return (abs(score - 0.5) if order == "uncertain" else -score), sha256
+
+        start = key(after) if after else None
+        ordered = sorted(key(each.sha256) for each in self._waiting(label))
+        rest = [each for each in ordered if start is None or each > start]
         chosen = tuple(self.pictures[sha256] for _, sha256 in rest[:limit])
         more = len(rest) > limit
         return Page(pictures=chosen, total=len(ordered), next=chosen[-1].sha256 if more else None)
@@ -259,7 +267,3 @@ def group_prelabels(rows: Iterable[PreLabelRow]) -> dict[str, dict[str, float]]:
     for row in rows:
         grouped.setdefault(row.label, {})[row.sha256] = row.score
     return grouped
-
-
-def _uncertainty(sha256: str, score: float | None) -> tuple[float, str]:
-    return 1.0 if score is None else abs(score - 0.5), sha256

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
+import io
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -14,11 +16,14 @@ from PIL import Image
 
 from crawler.archive import Member, SkippedMember, archive_members
 from crawler.candidates import candidates, examine_members
-from crawler.decode import Candidate, examine
+from crawler.consent import consent_from_file
+from crawler.decode import Candidate, Examined, examine
+from crawler.decode_pool import DecodePool
 from crawler.fetch import Unchanged, Validators
 from crawler.rejections import Reason, Rejected
 from tests.crawler.picture_server import FAST, Answers, serving, status
 from tests.crawler.pictures import encoded, picture
+from tests.crawler.rights import file_with_xmp, mining
 from tests.processes import children_running
 
 PICTURES = {f"/{seed}.png": encoded(picture(seed)) for seed in range(6)}
@@ -90,6 +95,25 @@ def test_what_has_not_changed_passes_through(outcomes: Mapping[str, Outcome]) ->
     assert isinstance(outcomes["same.jpg"], Unchanged)
 
 
+def test_a_picture_whose_file_forbids_training_is_rejected_with_the_evidence() -> None:
+    """The site allows it; the statement travels inside the picture."""
+    reserved = file_with_xmp(mining("DMI-PROHIBITED-AIMLTRAINING"))
+
+    async def scenario() -> tuple[dict[str, Outcome], str]:
+        async with serving({"/free.jpg": PICTURES["/1.png"], "/reserved.jpg": reserved}) as server:
+            links = [server.link("/free.jpg"), server.link("/reserved.jpg")]
+            found = await drained(candidates(links, policy=POLICY, allow_private=True, workers=1))
+            return found, server.base
+
+    found, base = asyncio.run(scenario())
+    refused = found["reserved.jpg"]
+    assert isinstance(found["free.jpg"], Candidate)
+    assert isinstance(refused, Rejected)
+    assert refused.reason == consent_from_file(reserved).reason
+    assert f"at {base}/reserved.jpg" in refused.detail
+    assert refused.sha256 == hashlib.sha256(reserved).hexdigest()
+
+
 def test_a_picture_that_hangs_the_decoder_is_blamed_and_no_other() -> None:
     """48 million pixels need more processor time than is given; the worker is killed for real."""
     answers: Answers = {
@@ -129,6 +153,72 @@ def test_workers_that_are_killed_cost_no_picture() -> None:
         return found
 
     assert [type(each) for each in asyncio.run(scenario())] == [Candidate] * len(PICTURES)
+
+
+def _bombs() -> list[bytes]:
+    """Files of a few kilobytes, one bit a pixel, that become 300 and 400 MB; the last is over the cap."""
+    under = Image.new("1", (10_000, 9_900))
+    return [
+        encoded(under),
+        encoded(under, transparency=0),
+        encoded(under, "GIF"),
+        encoded(under, "TIFF", compression="group4"),
+        encoded(Image.new("1", (20_000, 10_000))),
+    ]
+
+
+def _most_held_mib() -> float:
+    """Return the highest peak memory of this process's decoding workers."""
+    peaks = []
+    for worker in children_running("crawler.decode_worker"):
+        said = dict(
+            line.split(":", 1)
+            for line in Path(f"/proc/{worker.pid}/status").read_text().splitlines()
+        )
+        peaks.append(int(said["VmHWM"].split()[0]) / 1024)
+    return max(peaks)
+
+
+def test_a_pixel_bomb_costs_a_row_and_little_memory() -> None:
+    """And its worker goes on to the next picture."""
+
+    async def scenario() -> tuple[list[object], object, float]:
+        async with DecodePool(1, POLICY) as pool:
+            bombs: list[object] = [(await pool.examine(data)).seen for data in _bombs()]
+            next_one = await pool.examine(PICTURES["/1.png"])
+            return bombs, next_one.seen, _most_held_mib()
+
+    bombs, next_one, peak_mib = asyncio.run(scenario())
+    reasons = [each[0] if isinstance(each, tuple) else None for each in bombs]
+    assert Reason.DECODER_CRASHED not in reasons
+    assert reasons[1] == reasons[-1] == Reason.TOO_MANY_PIXELS
+    assert isinstance(next_one, Examined)
+    assert peak_mib < 512
+
+
+def test_every_odd_file_is_a_picture_or_a_row(shared: Path) -> None:
+    """158 broken, odd and rare files: none crashes or hangs the decoder, or takes much memory."""
+    paths = sorted(path for path in (shared / "data/robust_images").rglob("*") if path.is_file())
+
+    async def scenario() -> tuple[Mapping[str, object], float]:
+        async with DecodePool(None, dataclasses.replace(POLICY, min_side=1)) as pool:
+            replies = await asyncio.gather(*(pool.examine(each.read_bytes()) for each in paths))
+            seen = {path.name: each.seen for path, each in zip(paths, replies, strict=True)}
+            return seen, _most_held_mib()
+
+    replies, peak_mib = asyncio.run(scenario())
+    refused = {name: each for name, each in replies.items() if isinstance(each, tuple)}
+    assert Reason.DECODER_CRASHED not in {reason for reason, _ in refused.values()}
+    assert len(replies) - len(refused) > 60
+    for each in replies.values():
+        if isinstance(each, Examined):
+            with Image.open(io.BytesIO(each.thumbnail)) as thumbnail:
+                wide, high = thumbnail.size
+            # A sane picture: its thumbnail has its shape.
+            seen = each.fingerprint
+            assert max(wide, high) <= 256
+            assert abs(wide * seen.height - high * seen.width) <= max(seen.width, seen.height)
+    assert peak_mib < 512
 
 
 def test_no_worker_is_left_when_the_work_is_stopped_early() -> None:

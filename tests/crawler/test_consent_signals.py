@@ -148,6 +148,8 @@ _TDMREP = [
      Reason.TDMREP),
     ('[{"location": "/texts/", "tdm-reservation": 1}]', None),
     ('[{"location": "/pictures/$", "tdm-reservation": 1}]', None),
+    ('[{"location": "/*.jpg*size=2$", "tdm-reservation": 1}]', Reason.TDMREP),
+    ('[{"location": "/*.jpg$", "tdm-reservation": 1}]', None),
     ('[{"location": "/Pictures/", "tdm-reservation": 1}]', None),
     ('[{"location": "/p%69ctures/", "tdm-reservation": 1}]', Reason.TDMREP),
     ('{"tdm-reservation": 1}', Reason.TDMREP),

@@ -17,9 +17,10 @@ import pytest
 from aiohttp import web
 
 from crawler.consent import Consent, Signal
-from crawler.fetch import Fetched, Unchanged, Validators, fetch
+from crawler.fetch import FLEET_CAP, Fetched, Unchanged, Validators, fetch
 from crawler.pages import ImageLink
 from crawler.rejections import Reason, Rejected
+from crawler.schedule import LOOK_AHEAD
 from tests.crawler.picture_server import (
     FAST,
     JPEG,
@@ -431,7 +432,7 @@ def test_links_are_taken_only_as_outcomes_are() -> None:
                     fetched(await anext(outcomes))
 
     asyncio.run(scenario())
-    assert taken <= 32 + 5
+    assert taken <= LOOK_AHEAD + FLEET_CAP + 5
 
 
 def test_stopping_early_leaves_no_task_behind() -> None:
@@ -444,7 +445,7 @@ def test_stopping_early_leaves_no_task_behind() -> None:
             async with aclosing(outcomes):
                 await anext(outcomes)
             ours = asyncio.all_tasks() - before
-            return {str(task.get_coro()) for task in ours if "_Fetcher" in str(task.get_coro())}
+            return {str(task.get_coro()) for task in ours if "Downloader" in str(task.get_coro())}
 
     assert asyncio.run(scenario()) == set()
 
@@ -465,6 +466,37 @@ def test_an_unchanged_body_is_not_sent_again() -> None:
 
     (outcome,) = asyncio.run(scenario())
     assert isinstance(outcome, Unchanged)
+
+
+def test_an_unchanged_site_costs_next_to_no_bodies() -> None:
+    """200 pictures crawled twice, one of them changed in between, by ETag or by date."""
+    bodies_sent = 0
+    versions = {f"/{at}.jpg": 1 for at in range(200)}
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal bodies_sent
+        version = versions[request.path]
+        even = int(request.path[1:].split(".")[0]) % 2 == 0
+        mark = f'"v{version}"' if even else f"Mon, 02 Mar 2026 10:00:0{version} GMT"
+        asked = request.headers.get("If-None-Match" if even else "If-Modified-Since")
+        if asked == mark:
+            raise web.HTTPNotModified
+        bodies_sent += 1
+        return web.Response(body=JPEG, headers={"ETag" if even else "Last-Modified": mark})
+
+    async def scenario() -> list[object]:
+        async with serving(dict.fromkeys(versions, answer)) as server:
+            links = [server.link(path) for path in versions]
+            known = {
+                each.link.url: Validators(etag=each.etag, last_modified=each.last_modified)
+                for each in map(fetched, await fetch_all(links))
+            }
+            versions["/7.jpg"] += 1
+            return list(await fetch_all(links, known=known))
+
+    outcomes = asyncio.run(scenario())
+    assert bodies_sent == 200 + 1
+    assert sum(isinstance(each, Unchanged) for each in outcomes) == 199
 
 
 def test_a_picture_that_became_forbidden_is_rejected_even_when_unchanged() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawler.pages import extract_images, extract_page_links, read_page
+from crawler.pages import NOTHING_SAID, About, extract_images, extract_page_links, read_page
 from crawler.rejections import Reason
 from crawler.srcset import largest, parse_srcset
 
@@ -59,6 +59,40 @@ def _names(html: str) -> list[str]:
         ('<meta property="og:image" content="a.jpg">', "a.jpg", "meta[og:image]"),
         ('<meta name="twitter:image" content="a.jpg">', "a.jpg", "meta[twitter:image]"),
         ('<link rel="image_src" href="a.jpg">', "a.jpg", "link[image_src]"),
+        (
+            '<meta property="og:image:secure_url x:image" content="a.jpg">',
+            "a.jpg",
+            "meta[og:image:secure_url]",
+        ),
+        ('<link rel="preload" as="image" href="a.jpg">', "a.jpg", "link[preload]"),
+        (
+            '<link rel="preload" as="image" href="s.jpg" imagesrcset="s.jpg 1x, l.jpg 2x">',
+            "l.jpg",
+            "link[preload]",
+        ),
+        ('<svg><image href="a.jpg"/></svg>', "a.jpg", "svg image"),
+        ('<svg><image xlink:href="a.jpg"/></svg>', "a.jpg", "svg image"),
+        ('<object data="a.jpg" type="image/jpeg"></object>', "a.jpg", "object[data]"),
+        ('<object data="a.jpg"></object>', "a.jpg", "object[data]"),
+        ('<embed src="a" type="image/png">', "a", "embed[src]"),
+        ('<amp-img src="s.jpg" srcset="s.jpg 1x, l.jpg 2x"></amp-img>', "l.jpg", "amp-img[srcset]"),
+        ('<amp-anim src="a.gif"></amp-anim>', "a.gif", "amp-anim[src]"),
+        (
+            '<amp-img src="a.jpg"><noscript><img src="a.jpg"></noscript></amp-img>',
+            "a.jpg",
+            "amp-img[src]",
+        ),
+        ('<amp-video poster="a.jpg" src="a.mp4"></amp-video>', "a.jpg", "video[poster]"),
+        (f'<img src="{PIXEL}" data-of-no-name="a.jpg">', "a.jpg", "img[data-of-no-name]"),
+        (
+            '<img data-src="a_{width}x.jpg" data-widths="[180, 720, 360]">',
+            "a_720x.jpg",
+            "img[data-src]",
+        ),
+        ('<img src="s.jpg" srcset="blurred.jpg" data-srcset="l.jpg">', "l.jpg", "img[data-srcset]"),
+        ('<p data-setbg="a.jpg">', "a.jpg", "[data-setbg]"),
+        ('<script type="application/ld+json">{"image": "a.jpg"}</script>', "a.jpg", "json-ld"),
+        ('<script>x = {"image": "a.jpg"}</script>', "a.jpg", "script"),
     ],
 )
 def test_where_a_picture_is_found(html: str, name: str, found_by: str) -> None:
@@ -88,6 +122,14 @@ def test_where_a_picture_is_found(html: str, name: str, found_by: str) -> None:
         '<svg><rect style="fill:url(#g)"/></svg>',
         "<p style='background:linear-gradient(red, blue)'>",
         "<!-- <img src='a.jpg'> -->",
+        '<img style="width:1px; height: 1px" src="https://count.example/t?id=1">',
+        '<img src="{{ picture }}"><img src="${picture}.jpg">',
+        '<img data-src="a_{width}x.jpg">',
+        '<link rel="preload" as="image" href="logo.svg"><link rel="preload" as="font" href="a.png">',
+        '<link rel="preload" as="image" type="image/jxl" href="a">',
+        '<object data="film.swf"></object><embed src="song" type="audio/ogg">',
+        '<object data="a.svg" type="image/svg+xml"></object>',
+        '<script>track("https://count.example/pixel?id=1"); load("app.js")</script>',
     ],
 )
 def test_what_is_no_picture(html: str) -> None:
@@ -116,6 +158,16 @@ def test_what_is_no_picture(html: str) -> None:
         # The same address in several places.
         """<meta property="og:image" content="best.jpg"><img src="best.jpg" alt="x">
            <p style="background:url(best.jpg)">""",
+        # One address in two spellings, and with a visitor's traces.
+        """<img src="best.jpg"><img src="HTTPS://SHOP.example:443/records/./best.jpg#x">
+           <img src="best.jpg?utm_source=feed">""",
+        # What a page keeps for wide screens is the larger one.
+        """<picture><source media="(min-width: 800px)" srcset="best.jpg"><source srcset="m.jpg">
+           <img src="s.jpg"></picture>""",
+        """<meta property="og:image" content="http://shop.example/records/best.jpg">
+           <meta property="og:image:secure_url" content="best.jpg">""",
+        """<script type="application/ld+json">{"@type": "ImageObject", "contentUrl": "best.jpg",
+           "thumbnailUrl": "t.jpg"}</script><img src="t.jpg">""",
         # A smaller candidate of one picture shown on its own.
         """<img srcset="s.jpg 1x, best.jpg 2x"><img src="s.jpg">""",
     ],
@@ -165,6 +217,72 @@ def test_words_about_a_picture_come_along() -> None:
     assert (image.alt, image.about.title, image.page_title) == ("Blue Train", "LP", "Used records")
 
 
+def _about(html: str) -> About:
+    (image,) = extract_images(html, PAGE)
+    return image.about
+
+
+@pytest.mark.parametrize(
+    ("html", "about"),
+    [
+        (
+            '<figure><img src="a.jpg"><figcaption>A <b>fine</b>\nrecord</figcaption></figure>',
+            About(caption="A fine record"),
+        ),
+        (
+            """<figure><figure><img src="a.jpg"></figure><figcaption>Of the group</figcaption></figure>""",
+            NOTHING_SAID,
+        ),
+        ('<a href="a.jpg">Large  version</a>', About(anchor="Large version")),
+        (
+            """<figure><a href="a.jpg"><img src="s.jpg"></a><figcaption>C</figcaption></figure>""",
+            About(caption="C"),
+        ),
+        ('<img src="a.jpg" width="640" height="480px">', About(width=640, height=480)),
+        ('<img src="a.jpg" width="100%" height="-1">', NOTHING_SAID),
+        ('<img srcset="s.jpg 320w, a.jpg 960w" width="320" height="240">', About(width=960)),
+        (
+            """<meta property="og:image" content="a.jpg"><meta property="og:image:width" content="1200">
+            <meta property="og:image:height" content="630">""",
+            About(width=1200, height=630),
+        ),
+        (
+            '<link rel="license" href="/terms"><img src="a.jpg">',
+            About(license="https://shop.example/terms"),
+        ),
+        (
+            """<a rel="license" href="/site">x</a><figure><img src="a.jpg">
+            <a rel="nofollow license" href="/own">x</a></figure>""",
+            About(license="https://shop.example/own"),
+        ),
+        ('<img src="a.jpg" title="LP"><script>x = {"image": "a.jpg"}</script>', About(title="LP")),
+    ],
+)
+def test_what_is_said_about_a_picture(html: str, about: About) -> None:
+    """Caption, anchor, declared size, licence: by what is nearest to it."""
+    assert _about(html) == about
+
+
+def test_og_alt_is_that_of_its_own_picture() -> None:
+    html = """<meta property="og:image" content="a.jpg"><meta property="og:image:alt" content="A">
+      <meta property="og:image" content="b.jpg"><meta property="og:image:alt" content="B">"""
+    assert [image.alt for image in extract_images(html, PAGE)] == ["A", "B"]
+
+
+def test_style_sheets_and_feeds_are_listed_for_those_that_fetch_them() -> None:
+    """What a screen uses; feeds only where links may be followed."""
+    html = """<link rel="stylesheet" href="a.css"><link rel="stylesheet" media="print" href="p.css">
+      <style>@import "b.css";</style><link rel="icon" href="i.png">
+      <link rel="alternate" type="application/rss+xml" href="/feed"><link rel="alternate" hreflang="de" href="/de">"""
+    content = read_page(html, PAGE)
+    assert content.style_sheets == (
+        "https://shop.example/records/a.css",
+        "https://shop.example/records/b.css",
+    )
+    assert content.feeds == ("https://shop.example/feed",)
+    assert read_page('<meta name="robots" content="nofollow">' + html, PAGE).feeds == ()
+
+
 def test_what_the_page_forbids_goes_with_each_picture() -> None:
     html = '<meta name="robots" content="noimageai"><img src="a.jpg">'
     (image,) = extract_images(html, PAGE)
@@ -180,7 +298,7 @@ def test_what_the_headers_forbid_goes_with_each_picture() -> None:
 def test_page_links() -> None:
     """Pages only, each once, without fragments, and none that asks to be left alone."""
     html = """<head><link rel="next" href="?page=2"><link rel="stylesheet" href="s.css"></head>
-      <a href="a.html">1</a><a href="a.html#x">2</a><a href="full.jpg">3</a><a href="x.pdf">4</a>
+      <a href="a.html">1</a><a href="a.html?utm_source=x#x">2</a><a href="full.jpg">3</a><a href="x.pdf">4</a>
       <a href="b.html" rel="nofollow">5</a><a href="javascript:go()">6</a><a href="//other.example">7</a>
       <map><area href="c.html"></map><iframe src="d.html"></iframe><a>8</a>"""
     assert extract_page_links(html, PAGE) == [
@@ -254,14 +372,13 @@ def test_every_reference_of_a_real_shop_is_found(shared: Path, name: str) -> Non
 
 
 def test_lead_pictures_of_saved_articles_are_found(shared: Path) -> None:
-    """Each of the 26 is listed, or passed over for a larger version of itself."""
+    """All 26: 25 at the address given, one passed over for a larger version of itself."""
     folder = shared / "data/html_lead_image"
-    missed = []
+    exact, known = 0, 0
     with (folder / "truth.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             html = (folder / "pages" / row["filename"]).read_text(errors="replace")
             content = read_page(html, row["page_url"])
-            known = {image.url for image in content.images} | content.passed_over
-            if row["lead_image_url"] not in known:
-                missed.append(row["filename"])
-    assert missed == []
+            exact += row["lead_image_url"] in {image.url for image in content.images}
+            known += row["lead_image_url"] in content.passed_over
+    assert (exact, known) == (25, 1)

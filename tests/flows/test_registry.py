@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from flows.errors import Permanent, Transient
+from flows.models import compare_models
 from flows.objects import ObjectStore
 from flows.registry import Registry
-from flows.train import compare, promote_if_better
+from flows.train import promote_if_better
 from model.checkpoint import TrainedModel
 from model.data import Example, Snapshot
 from model.train import TrainConfig, train
@@ -108,7 +109,7 @@ def test_a_better_challenger_takes_over_and_a_worse_one_does_not(
 
 def test_models_without_a_label_in_common_are_not_compared(good: TrainedModel) -> None:
     other = train(_snapshot(0, labels=("turntable",)), _embeddings(0.2), config=CONFIG)
-    assert compare(other, good, _snapshot(0, labels=("turntable",))) is None
+    assert compare_models(other, good, _snapshot(0, labels=("turntable",))) is None
 
 
 def test_of_many_promotions_at_once_one_wins(object_store: ObjectStore, good: TrainedModel) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from flows.rows import DecisionRow
 from flows.studio.view import RETRACTED
@@ -204,3 +204,68 @@ def test_arrow_keys_move_over_the_grid_and_enter_opens(desk: Desk) -> None:
     expect(desk.page).to_have_url(
         f"{desk.project.address}/images/{desk.project.drawings[9].sha256}"
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet(Desk):
+    """The grid of one label: its eleven undecided pictures, the highest score first."""
+
+    @property
+    def tiles(self) -> Locator:
+        """The pictures of the page."""
+        return self.page.locator("#sheet .tile")
+
+    def shown(self) -> list[int]:
+        """The indices of the drawings on the page."""
+        ids = [drawn.sha256 for drawn in self.project.drawings]
+        return [ids.index(each.get_attribute("data-sha256") or "") for each in self.tiles.all()]
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other."""
+        for key in keys:
+            self.page.keyboard.press(key)
+
+
+@pytest.fixture
+def sheet(desk: Desk) -> Sheet:
+    """The same fresh label as on the desk, in the grid."""
+    desk.page.goto(f"{desk.project.address}/label/grid?label={desk.label}")
+    sheet = Sheet(desk.project, desk.label, desk.page)
+    expect(sheet.tiles).to_have_count(11)
+    return sheet
+
+
+def test_in_the_grid_above_is_yes_below_is_no_and_a_click_flips(sheet: Sheet) -> None:
+    shown = sheet.shown()
+    sheet.press("ArrowRight", "ArrowRight", "a", "ArrowRight", "b")
+    sheet.tiles.first.click()
+    sheet.press("Enter")
+    expect(sheet.tiles).to_have_count(0)
+    expect(sheet.page.locator("#saving")).to_have_text(SAVED)
+    answers = sheet.answers()
+    assert [answers[index] for index in shown] == ["no", "yes", "yes"] + ["no"] * 8
+
+
+def test_in_the_grid_nothing_is_saved_before_the_page_is(sheet: Sheet) -> None:
+    """The one without an answer stays in the queue when the rest is saved."""
+    left_out = sheet.shown()[-1]
+    sheet.press("a", "ArrowRight", "b")
+    assert sheet.decisions() == []
+    sheet.tiles.last.focus()
+    sheet.press("x", "Enter")
+    expect(sheet.tiles).to_have_count(1)
+    assert sheet.shown() == [left_out]
+    assert len(sheet.answers()) == 10
+
+
+def test_a_page_of_the_grid_is_taken_back_even_after_a_reload(sheet: Sheet) -> None:
+    """Its pictures come again with the answers that they had, to be mended."""
+    shown = sheet.shown()
+    sheet.press("b", "Enter")
+    expect(sheet.tiles).to_have_count(0)
+    sheet.page.reload()
+    expect(sheet.page.locator("#undo")).to_be_enabled()
+    sheet.press("z")
+    expect(sheet.page.locator("#sheet [data-answer=no]")).to_have_count(11)
+    assert sheet.shown() == shown
+    assert sheet.answers() == {}

@@ -190,3 +190,13 @@ def test_the_pages_together_hold_every_picture_once_in_the_order_of_one_long_pag
 def test_a_picture_without_a_pre_label_comes_last_in_the_queue() -> None:
     view = a_view([a_picture(n) for n in range(3)], {0: 1.0, 2: 0.0})
     assert numbers(view.queue("vinyl", after=None, limit=9).pictures) == [0, 2, 1]
+
+
+def test_the_queue_of_the_grid_starts_with_the_highest_score() -> None:
+    """One without a pre-label comes last, and a page goes on after its last picture."""
+    pictures = [a_picture(number) for number in range(4)]
+    view = a_view(pictures, {0: 0.2, 1: 0.9, 2: 0.6})
+    first = view.queue("vinyl", after=None, limit=2, order="highest")
+    assert numbers(first.pictures) == [1, 2]
+    second = view.queue("vinyl", after=first.next, limit=2, order="highest")
+    assert (numbers(second.pictures), second.next) == ([0, 3], None)

@@ -43,7 +43,7 @@ def snapshot_of(targets: NDArray[np.float32], *, kin: int = 1, seed: int = 0) ->
         labels=labels,
         examples=tuple(
             Example(
-                sha256=f"{row:04d}" + hashlib.sha256(str(row).encode()).hexdigest()[4:],
+                sha256=f"{row:06d}" + hashlib.sha256(str(row).encode()).hexdigest()[6:],
                 group=f"group{row // kin}",
                 answers={
                     label: bool(target)

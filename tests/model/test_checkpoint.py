@@ -8,7 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from model.checkpoint import CheckpointInvalid, ModelCard, TrainedModel, from_files, to_files
+from model.card import CheckpointInvalid, ModelCard
+from model.checkpoint import TrainedModel, from_files, to_files
 from model.train import TrainConfig, train
 from tests.model.synthetic import draw_pictures, snapshot_of
 

@@ -37,7 +37,7 @@ def test_weights_equal_scikit_learns(number: int, penalty: float) -> None:
     """With fewer rows than dimensions and with more, weakly and strongly pulled toward 0."""
     drawn = draw_pictures(number)
     problem = FittingProblem.of(drawn.embeddings, drawn.targets)
-    ((weight, bias),) = problem.solve([Strength(penalty=penalty, text=False)])
+    ((weight, bias),) = problem.solve([Strength(penalty=penalty, text=0.0)])
     scaled = (drawn.embeddings - problem.mean_D) * problem.scale
     for column, target in enumerate(drawn.targets.T):
         # Its weights sum to N and ours to 1, hence its C.
@@ -60,7 +60,7 @@ def test_unreviewed_answers_take_no_part() -> None:
         FittingProblem.of(drawn.embeddings, masked),
         FittingProblem.of(drawn.embeddings[:60], drawn.targets[:60]),
     ):
-        same_pull = Strength(penalty=1e-3 * problem.scale**2, text=False)
+        same_pull = Strength(penalty=1e-3 * problem.scale**2, text=0.0)
         ((weight, bias),) = problem.solve([same_pull])
         scores.append(drawn.embeddings @ weight[0] + bias[0])
     np.testing.assert_allclose(scores[0], scores[1], atol=0.01)
@@ -68,7 +68,7 @@ def test_unreviewed_answers_take_no_part() -> None:
 
 def test_a_label_does_not_depend_on_its_neighbours() -> None:
     drawn = draw_pictures(90, 3)
-    strength = [Strength(penalty=0.001, text=False)]
+    strength = [Strength(penalty=0.001, text=0.0)]
     three, _ = FittingProblem.of(drawn.embeddings, drawn.targets).solve(strength)[0]
     one, _ = FittingProblem.of(drawn.embeddings, drawn.targets[:, 1:2]).solve(strength)[0]
     np.testing.assert_allclose(three[1], one[0], atol=1e-3)
@@ -81,7 +81,7 @@ def test_a_rare_label_weighs_its_yes_as_much_as_its_no() -> None:
     scores = []
     for rows in (np.arange(60), np.concatenate([np.arange(60), copies])):
         problem = FittingProblem.of(drawn.embeddings[rows], drawn.targets[rows])
-        same_pull = Strength(penalty=1e-3 * problem.scale**2, text=False)
+        same_pull = Strength(penalty=1e-3 * problem.scale**2, text=0.0)
         ((weight, bias),) = problem.solve([same_pull])
         scores.append(drawn.embeddings @ weight[0] + bias[0])
     np.testing.assert_allclose(scores[0], scores[1], atol=0.01)
@@ -90,7 +90,7 @@ def test_a_rare_label_weighs_its_yes_as_much_as_its_no() -> None:
 def test_a_strong_pull_toward_text_ranks_as_the_text_does() -> None:
     drawn = draw_pictures(60)
     problem = FittingProblem.of(drawn.embeddings, drawn.targets, drawn.text)
-    ((weight, _),) = problem.solve([Strength(penalty=1e6, text=True)])
+    ((weight, _),) = problem.solve([Strength(penalty=1e6, text=1.0)])
     for mine, text in zip(weight, drawn.text, strict=True):
         assert mine @ text / np.linalg.norm(mine) > 0.9999
 
@@ -98,15 +98,30 @@ def test_a_strong_pull_toward_text_ranks_as_the_text_does() -> None:
 def test_a_strong_pull_toward_nothing_leaves_nothing() -> None:
     drawn = draw_pictures(60)
     problem = FittingProblem.of(drawn.embeddings, drawn.targets, drawn.text)
-    ((weight, _),) = problem.solve([Strength(penalty=1e6, text=False)])
+    ((weight, _),) = problem.solve([Strength(penalty=1e6, text=0.0)])
     assert np.abs(weight).max() < 1e-4
 
 
-def test_a_text_that_points_the_wrong_way_is_not_followed() -> None:
+def test_every_label_is_solved_at_its_own_strength() -> None:
+    """One solution for all is made of the columns of two."""
     drawn = draw_pictures(60)
-    problem = FittingProblem.of(drawn.embeddings, drawn.targets, -drawn.text)
-    ((weight, _),) = problem.solve([Strength(penalty=1e6, text=True)])
-    assert np.abs(weight).max() < 1e-4
+    problem = FittingProblem.of(drawn.embeddings, drawn.targets, drawn.text)
+    strengths = [Strength(penalty=0.1, text=1.0), Strength(penalty=0.001, text=0.0)]
+    (first, _), (second, _) = problem.solve(strengths)
+    mixed, _ = problem.solve_each(strengths)
+    np.testing.assert_allclose(mixed, [first[0], second[1]], atol=1e-3)
+
+
+def test_many_pictures_give_what_float64_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of float32 move no score by more than people would see."""
+    drawn = draw_pictures(6000)
+    scores = []
+    for limit in (5_000, 50_000):
+        monkeypatch.setattr("model.classifier._FLOAT32_FROM", limit)
+        problem = FittingProblem.of(drawn.embeddings, drawn.targets, drawn.text)
+        ((weight, bias),) = problem.solve([Strength(penalty=0.001, text=0.05)])
+        scores.append(drawn.embeddings @ weight.T + bias)
+    np.testing.assert_allclose(scores[0], scores[1], atol=0.01)
 
 
 def test_answers_of_one_kind_alone_give_finite_weights() -> None:
@@ -124,6 +139,6 @@ def test_answers_of_one_kind_alone_give_finite_weights() -> None:
 def test_pictures_that_are_all_alike_give_finite_weights() -> None:
     same = np.tile(draw_pictures(1).embeddings, (8, 1))
     targets = np.array([[0], [1]] * 4, np.float32)
-    ((weight, bias),) = FittingProblem.of(same, targets).solve([Strength(penalty=0.01, text=False)])
+    ((weight, bias),) = FittingProblem.of(same, targets).solve([Strength(penalty=0.01, text=0.0)])
     assert np.isfinite(weight).all()
     np.testing.assert_allclose(same @ weight.T + bias, 0, atol=1e-3)

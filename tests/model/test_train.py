@@ -15,8 +15,9 @@ from sklearn.metrics import average_precision_score
 
 from model.checkpoint import TrainedModel, head_bytes, to_files
 from model.data import Example, Snapshot, kin_groups
-from model.metrics import choose_thresholds
-from model.train import HeldOut, TooFewExamples, TrainConfig, fit, train
+from model.held_out import HeldOut, deal_sides
+from model.thresholds import choose_thresholds
+from model.train import TooFewExamples, TrainConfig, fit, train
 from tests.model.synthetic import draw_pictures, snapshot_of
 
 QUICK = TrainConfig(repeats=1, resamples=100)
@@ -143,9 +144,10 @@ def test_fit_gives_the_head_that_train_gives() -> None:
 def test_the_text_is_followed_where_it_helps() -> None:
     """With sixteen examples in many dimensions, and texts that point the right way."""
     drawn = draw_pictures(416, dim=256, signal=0.4)
+    zero_shot = 100 * drawn.text  # as a logit scale makes of it
     few, later = slice(16), slice(16, None)
     precision = {}
-    for name, text in (("with", drawn.text), ("without", None)):
+    for name, text in (("with", zero_shot), ("without", None)):
         head = fit(
             drawn.embeddings[few],
             drawn.targets[few],
@@ -157,6 +159,72 @@ def test_the_text_is_followed_where_it_helps() -> None:
         scores = head.scores(drawn.embeddings[later])
         precision[name] = average_precision_score(drawn.targets[later], scores)
     assert precision["with"] > precision["without"] + 0.05
+
+
+def test_a_text_that_points_the_wrong_way_costs_little() -> None:
+    drawn = draw_pictures(480)
+    few, later = slice(80), slice(80, None)
+    precision = {}
+    for name, text in (("wrong", -100 * drawn.text), ("none", None)):
+        head = fit(
+            drawn.embeddings[few],
+            drawn.targets[few],
+            labels=["a", "b"],
+            encoder_id="e",
+            config=QUICK,
+            text_LD=text,
+        )
+        scores = head.scores(drawn.embeddings[later])
+        precision[name] = average_precision_score(drawn.targets[later], scores)
+    assert precision["wrong"] > precision["none"] - 0.01
+
+
+def test_one_picture_of_each_answer_gives_a_head() -> None:
+    """Nothing can be held out: the pull is the default one, thresholds are a half."""
+    drawn = draw_pictures(2, 1)
+    targets = np.array([[1], [0]], np.float32)
+    head = fit(drawn.embeddings, targets, labels=["a"], encoder_id="e", config=QUICK)
+    assert head.scores(drawn.embeddings)[0] > head.scores(drawn.embeddings)[1]
+    assert head.thresholds_L == 0.5
+
+
+@pytest.fixture(scope="module")
+def many() -> tuple[Snapshot, TrainedModel]:
+    drawn = draw_pictures(20_000, 2, dim=8, signal=1.5)
+    snapshot = snapshot_of(drawn.targets, kin=2)
+    return snapshot, train(snapshot, drawn.embeddings, config=QUICK)
+
+
+def test_many_pictures_are_judged_on_those_that_their_hashes_hold_out(
+    many: tuple[Snapshot, TrainedModel],
+) -> None:
+    """A picture keeps its side however the set grows; kin are never on two sides."""
+    snapshot, trained = many
+    assert "70 % fitted on" in trained.card.fold_scheme
+    group_of = dict(zip(snapshot.sha256s, snapshot.groups, strict=True))
+    side_of = dict(zip(trained.sha256s, trained.fold_N.tolist(), strict=True))
+    assert 0.2 < len(side_of) / len(group_of) < 0.3
+    by_group: dict[str, set[int]] = {}
+    for sha256, side in side_of.items():
+        by_group.setdefault(group_of[sha256], set()).add(side)
+    assert all(len(sides) == 1 for sides in by_group.values())
+
+
+def test_a_larger_set_holds_the_same_pictures_out(many: tuple[Snapshot, TrainedModel]) -> None:
+    _, trained = many
+    grown = draw_pictures(24_000, 2, dim=8, signal=1.5)
+    larger = snapshot_of(grown.targets, kin=2)
+    deal = deal_sides(larger.targets_NL(), larger.groups, larger.sha256s)
+    assert deal is not None
+    now = dict(zip(larger.sha256s, deal.side_N.tolist(), strict=True))
+    before = dict(zip(trained.sha256s, trained.fold_N.tolist(), strict=True))
+    assert all(now[sha256] == side for sha256, side in before.items())
+
+
+def test_a_label_too_rare_for_sides_is_judged_in_folds() -> None:
+    targets = np.zeros((20_000, 1), np.float32)
+    targets[:60] = 1
+    assert deal_sides(targets, *[snapshot_of(targets).sha256s] * 2) is None
 
 
 def test_unreviewed_pictures_are_scored_but_not_counted() -> None:
@@ -239,7 +307,7 @@ def test_calibration_makes_log_odds_of_logits() -> None:
     target = (rng.random((4000, 1)) < 0.3).astype(np.float32)
     log_odds = 2 * (target - 0.5) * 2 + 2 * rng.normal(size=target.shape)
     held_out = HeldOut.of((3 * log_odds + 1)[None].astype(np.float32), target)
-    slope, shift = held_out.calibration(held_out.best_strengths())
+    slope, shift = held_out.calibration(held_out.best_strengths(0))
     assert slope[0] == pytest.approx(1 / 3, rel=0.1)
     assert shift[0] == pytest.approx(-1 / 3, abs=0.1)
 

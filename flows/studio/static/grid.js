@@ -1,18 +1,12 @@
 // Arrow keys over the tiles of a grid; Enter opens, because a tile is a link.
 
-import { helpIsOpen, isTyping } from "./shell.js";
+import { columnsOf, helpIsOpen, isTyping } from "./shell.js";
 
 const tiles = [...document.querySelectorAll(".grid .tile")];
 
-function columns() {
-  const top = tiles[0].offsetTop;
-  const next = tiles.findIndex((tile) => tile.offsetTop !== top);
-  return next === -1 ? tiles.length : next;
-}
-
 document.addEventListener("keydown", (event) => {
   if (isTyping(event) || helpIsOpen() || tiles.length === 0) return;
-  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns() }[event.key];
+  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columnsOf(tiles), ArrowUp: -columnsOf(tiles) }[event.key];
   if (step === undefined) return;
   const at = tiles.indexOf(document.activeElement);
   const to = at === -1 ? 0 : at + step;

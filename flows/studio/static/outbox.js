@@ -46,6 +46,12 @@ export class Outbox {
     return this.#pending.findLast((each) => each.sha256 === sha256 && each.label === label)?.answer;
   }
 
+  /** Wait until everything that was added is saved or refused. */
+  async settled() {
+    while (this.#pending.length > 0) await new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
+  #waiters = [];
   #isStored = true;
 
   #store(decision) {
@@ -132,6 +138,7 @@ export class Outbox {
     const pending = this.#pending.length;
     const state = pending === 0 ? "saved" : this.#failing ? "failing" : "sending";
     this.#listener.changed({ state, said: this.#said, pending });
+    for (const tell of this.#waiters.splice(0)) tell();
   }
 }
 

@@ -16,6 +16,12 @@ export function helpIsOpen() {
   return help.open;
 }
 
+/** Return how many of `tiles` stand in the first row. */
+export function columnsOf(tiles) {
+  const next = tiles.findIndex((tile) => tile.offsetTop !== tiles[0].offsetTop);
+  return next === -1 ? tiles.length : next;
+}
+
 let going = false;
 
 document.addEventListener("keydown", (event) => {

@@ -26,6 +26,7 @@ from crawler.filenames import (
     names_picture,
     names_placeholder,
 )
+from crawler.markup import parse_html, words
 from crawler.sightings import SHOWN, Sight
 
 # All scripts of one page together: enough for the largest shops', and read within a second.
@@ -35,7 +36,10 @@ _MAX_PICTURES = 2_000
 # JSON within a string within JSON happens; deeper is not looked.
 _MAX_NESTED = 2
 
-_WHOLE_JSON = re.compile(r"(?:=|\(|\breturn\b)\s*(?=[{\[])|JSON\.parse\(\s*(?=\")")
+# What begins as JSON does; most of what a program assigns does not.
+_WHOLE_JSON = re.compile(
+    r"(?:=|\(|\breturn\b)\s*(?=\{\s*[\"}]|\[\s*[\"{\[\]\d])|JSON\.parse\(\s*(?=\")"
+)
 _QUOTED_NAME = re.compile(
     r"""["']([^"'\s<>{}|]{1,2000}?\.(?:jpe?g|png|webp|avif|gif|bmp|tiff?)(?:\?[^"'\s<>{}|]{0,2000}?)?)\\*["']""",
     re.IGNORECASE,
@@ -50,7 +54,7 @@ _PICTURE_KEY = re.compile(
     re.IGNORECASE,
 )
 _OTHER_KEY = re.compile(
-    r"avatar|icon|logo|sprite|pixel|beacon|badge|flag|emoji|placeholder|lqip|blur|track",
+    r"avatar|icon|logo|sprite|pixel|beacon|badge|flag|emoji|placeholder|lqip|blur|tracking",
     re.IGNORECASE,
 )
 # Keys under which one picture lies in several sizes, the largest last.
@@ -70,17 +74,14 @@ def script_pictures(document: html.HtmlElement, addresses: Addresses) -> Iterato
     for script in document.iter("script"):
         text = script.text or ""
         kind = script.get("type", "").split(";")[0].strip().lower()
-        left -= len(text)
-        if left < 0 or found > _MAX_PICTURES:
-            return
-        if kind == "application/ld+json" or not (
-            runs(script) or "json" in kind or "x-magento" in kind
-        ):
+        is_state = runs(script) or "json" in kind or "x-magento" in kind
+        if not is_state or kind == "application/ld+json" or len(text) > left:
             continue
+        left -= len(text)
         for group in _State(addresses).of_script(text):
             yield group
-            found += 1
-            if found > _MAX_PICTURES:
+            found += bool(group)
+            if found == _MAX_PICTURES:
                 return
 
 
@@ -117,7 +118,8 @@ class _State:
             try:
                 value, end = decoder.raw_decode(text, position)
             except json.JSONDecodeError as error:
-                patience -= error.pos - position
+                # The error counts the lines before it, which is quick, but adds up.
+                patience -= error.pos - position + error.pos // 50
                 continue
             except RecursionError:
                 patience -= 10_000
@@ -156,22 +158,24 @@ class _State:
 
     def _of_string(self, text: str, *, nested: int) -> Iterator[list[Sight]]:
         """Yield the pictures of a string that is JSON, or HTML, or has addresses in it."""
+        if text.lstrip()[:1] in {"{", "["}:
+            try:
+                value = json.loads(text, strict=False)
+            except (ValueError, RecursionError):
+                pass  # then it is some other text
+            else:
+                yield from self._of_value(value, nested=nested)
+                return
         if "<img" in text:
-            fragment = html.fragment_fromstring(text, create_parent="div")
-            for group in element_pictures(fragment, self.addresses):
+            for group in element_pictures(parse_html(text), self.addresses):
                 yield [
                     dataclasses.replace(each, found_by="script")
                     for each in group
                     if not names_placeholder(each.url)
                 ]
             return
-        try:
-            value = json.loads(text, strict=False)
-        except (ValueError, RecursionError):
-            for raw in pictures_in_text(text):
-                yield list(self._sight(raw, "", About(), ""))
-        else:
-            yield from self._of_value(value, nested=nested)
+        for raw in pictures_in_text(text):
+            yield list(self._sight(raw, "", About(), ""))
 
     def _sizes(self, node: Mapping[str, Any], key: str) -> list[Sight]:
         """Return the addresses of a picture that `node` holds in several sizes; none if it does not."""
@@ -210,12 +214,12 @@ def _said(node: Mapping[str, Any]) -> About:
     return About(
         width=width,
         height=height,
-        caption=" ".join(caption.split()) if isinstance(caption, str) else "",
+        caption=words(caption) if isinstance(caption, str) else "",
     )
 
 
 def _alt(node: Mapping[str, Any]) -> str:
     for name in ("alt", "altText", "alt_text", "title", "name"):
         if isinstance(value := node.get(name), str):
-            return " ".join(value.split())
+            return words(value)
     return ""

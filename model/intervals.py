@@ -1,0 +1,105 @@
+"""95 % intervals of what is measured on pictures, some of which are kin.
+
+Precision, recall and average precision are proportions, or means of numbers in [0, 1]. The
+bootstrap over groups tells how many independent trials the pictures are worth, v (1 - v) /
+variance, and Wilson's score interval for that many is given: percentiles of the bootstrap alone are
+too narrow near 1, and [1, 1] for 12 of 12. Where fewer than 10 groups are counted, or where the
+draws do not differ, the groups themselves are the trials.
+
+Shapes: N examples, R draws, G groups of kin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+Floats = NDArray[np.float64]
+
+_Z95 = 1.959963984540054
+_TINY = 10  # counted groups below which the bootstrap says little
+_MAX_CELLS = 20_000_000  # draw x group: what is held at once, 160 MiB
+ENOUGH_DRAWS = 200  # for a spread; with so many its own error is 5 %
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A measured value and the 95 % interval it lies in."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draws:
+    """Bootstrap draws of whole groups: kin are right or wrong together."""
+
+    group_N: NDArray[np.intp]  # the group number of each row
+    weight_RG: Floats  # how often each draw holds each group
+
+    @classmethod
+    def of(cls, groups: Sequence[str], seed: int, resamples: int) -> Draws:
+        """Draw as many groups as there are, with replacement, `resamples` times.
+
+        Of very many groups fewer draws are made, but never fewer than a spread needs.
+        """
+        if not groups:
+            raise ValueError("there is no picture to judge by")
+        _, group_N = np.unique(np.asarray(groups), return_inverse=True)
+        number = int(group_N.max()) + 1
+        rng = np.random.default_rng(seed)
+        draws = min(resamples, max(ENOUGH_DRAWS, _MAX_CELLS // number))
+        drawn = rng.multinomial(number, np.full(number, 1 / number), size=draws)
+        return cls(group_N, drawn.astype(np.float64))
+
+    def counted(self, counts_N: Floats) -> Floats:
+        """Return sums of per-picture counts (N, ...) in every draw, (R, ...)."""
+        counts_G = np.zeros((self.weight_RG.shape[1], *counts_N.shape[1:]))
+        np.add.at(counts_G, self.group_N, counts_N)
+        drawn = self.weight_RG @ counts_G.reshape(len(counts_G), -1)
+        return drawn.reshape(len(self.weight_RG), *counts_N.shape[1:])
+
+    def groups_in(self, chosen_N: NDArray[np.bool_]) -> int:
+        """Return how many groups the chosen pictures are of."""
+        return len(np.unique(self.group_N[chosen_N]))
+
+
+def wilson(value: float, trials: float, z: float = _Z95) -> Interval:
+    """Return Wilson's score interval of a proportion `value` seen in `trials`; [0, 1] without any."""
+    if trials == 0:
+        return Interval(value=value, low=0.0, high=1.0)
+    share = z**2 / trials
+    middle = (value + share / 2) / (1 + share)
+    half = z * np.sqrt(value * (1 - value) / trials + share / (4 * trials)) / (1 + share)
+    return Interval(
+        value=value,
+        low=min(value, max(0.0, float(middle - half))),
+        high=max(value, min(1.0, float(middle + half))),
+    )
+
+
+def proportion(value: float, drawn_R: Floats, trials: int, *, ranked: bool = False) -> Interval:
+    """Return Wilson's interval for as many independent trials as the bootstrap's spread is worth.
+
+    `trials` are the groups that were counted; it stands alone where they are tiny or where the
+    draws do not differ. The bootstrap's variance is short of the true one by (n - 1) / n. Measures
+    of a ranking (`ranked`) lean on the few of the rarer answer, and their spread is known no better
+    than n - 1 of them tell: Student's t stands for the normal.
+    """
+    variance = float(np.var(drawn_R)) if len(drawn_R) else 0.0
+    z = _Z95
+    if trials > 1:
+        variance *= trials / (trials - 1)
+        z = float(stdtrit(trials - 1, 0.975)) if ranked else z
+    worth = value * (1 - value) / variance if variance > 0 else 0.0
+    if trials < _TINY or worth == 0:
+        worth = float(trials)
+    return wilson(value, worth, z)

@@ -1,0 +1,198 @@
+"""How well scores rank and how far they can be read as probabilities: what no threshold changes.
+
+Scores are calibrated as if yes and no were equally common, so calibration is judged like that: the
+reviewed yes weigh a half in all, the reviewed no the other half.
+
+Shapes: N examples, R draws, G groups of kin, B bins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.intervals import ENOUGH_DRAWS, Draws, Floats, Interval, proportion
+
+_BINS = 10
+_MAX_CELLS = 2_000_000  # draw x example: what is held at once, 16 MiB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ranking:
+    """One label's measures, and the values of the draws behind the first two (nan where undefined)."""
+
+    average_precision: Interval
+    roc_auc: Interval
+    calibration_error: Interval
+    average_precision_R: Floats
+    roc_auc_R: Floats
+
+
+def average_precision(scores_N: Floats, positive_N: NDArray[np.bool_]) -> float:
+    """Return the mean, over positives, of the precision at each one's score; ties share theirs.
+
+    This is scikit-learn's `average_precision_score`. nan when there is no positive.
+    """
+    ranked = _Ranked.of(scores_N, positive_N)
+    return float(ranked.measure(np.ones((1, len(scores_N))))[0][0])
+
+
+def roc_auc(scores_N: Floats, positive_N: NDArray[np.bool_]) -> float:
+    """Return how often a positive scores above a negative; ties count a half.
+
+    This is scikit-learn's `roc_auc_score`. nan when one of the answers is missing.
+    """
+    ranked = _Ranked.of(scores_N, positive_N)
+    return float(ranked.measure(np.ones((1, len(scores_N))))[1][0])
+
+
+def measure_ranking(scores_N: Floats, positive_N: NDArray[np.bool_], draws: Draws) -> Ranking:
+    """Return the measures of one label's reviewed pictures, row n of which is row n of `draws`.
+
+    Without a positive, average precision is 0 within [0, 1], and ROC AUC one half within [0, 1]
+    when either answer is missing; the calibration error is then 0 within [0, 1].
+    """
+    nothing = np.full(len(draws.weight_RG), np.nan)
+    if not positive_N.any() or positive_N.all():
+        known = float(positive_N.any())
+        return Ranking(
+            average_precision=Interval(value=known, low=0.0, high=1.0),
+            roc_auc=Interval(value=0.5, low=0.0, high=1.0),
+            calibration_error=Interval(value=0.0, low=0.0, high=1.0),
+            average_precision_R=nothing,
+            roc_auc_R=nothing,
+        )
+    ranked = _Ranked.of(scores_N, positive_N)
+    # Each draw is a walk along the ranking: of many pictures, only as many as a spread needs.
+    most = min(len(draws.weight_RG), max(ENOUGH_DRAWS, _MAX_CELLS // len(scores_N)))
+    chunk = max(1, _MAX_CELLS // len(scores_N))
+    drawn_2R = np.concatenate(
+        [
+            np.stack(
+                ranked.measure(draws.weight_RG[start : min(start + chunk, most), draws.group_N])
+            )
+            for start in range(0, most, chunk)
+        ],
+        axis=1,
+    )
+    value_2 = np.stack(ranked.measure(np.ones((1, len(scores_N)))))[:, 0]
+    positives, negatives = draws.groups_in(positive_N), draws.groups_in(~positive_N)
+    average, auc = (
+        proportion(float(value), drawn_R[~np.isnan(drawn_R)], trials, ranked=True)
+        for value, drawn_R, trials in zip(
+            value_2, drawn_2R, (positives, min(positives, negatives)), strict=True
+        )
+    )
+    return Ranking(
+        average_precision=average,
+        roc_auc=auc,
+        calibration_error=_calibration_error(scores_N, positive_N, draws),
+        average_precision_R=drawn_2R[0],
+        roc_auc_R=drawn_2R[1],
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ranked:
+    """The order of falling score, and where ties end and begin in it."""
+
+    order: NDArray[np.intp]
+    last_of_tie_N: NDArray[np.intp] | None  # None without ties
+    first_of_tie_N: NDArray[np.intp] | None
+    positive_N: NDArray[np.bool_]  # in that order
+
+    @classmethod
+    def of(cls, scores_N: Floats, positive_N: NDArray[np.bool_]) -> _Ranked:
+        order = np.argsort(-scores_N, kind="stable")
+        ranked = -scores_N[order]
+        last = np.searchsorted(ranked, ranked, side="right") - 1
+        if np.array_equal(last, np.arange(len(last))):
+            return cls(order, None, None, positive_N[order])
+        return cls(order, last, np.searchsorted(ranked, ranked, side="left"), positive_N[order])
+
+    def measure(self, weight_RN: Floats) -> tuple[Floats, Floats]:
+        """Return average precision and ROC AUC (R,) of rows that count `weight_RN` times."""
+        ranked_RN = weight_RN[:, self.order]
+        hit_RN = ranked_RN * self.positive_N
+        seen_RN, hits_RN = np.cumsum(ranked_RN, axis=1), np.cumsum(hit_RN, axis=1)
+        total_R, positives_R = seen_RN[:, -1].copy(), hits_RN[:, -1].copy()
+        misses_RN = seen_RN - hits_RN
+        if self.last_of_tie_N is not None and self.first_of_tie_N is not None:
+            before = np.maximum(self.first_of_tie_N - 1, 0)
+            above_RN = np.where(self.first_of_tie_N > 0, misses_RN[:, before], 0)
+            above_RN = (above_RN + misses_RN[:, self.last_of_tie_N]) / 2
+            seen_RN, hits_RN = seen_RN[:, self.last_of_tie_N], hits_RN[:, self.last_of_tie_N]
+        else:
+            above_RN = misses_RN  # at a positive without ties, all misses so far are above it
+        hits_RN /= np.where(seen_RN > 0, seen_RN, 1)
+        precision_R = np.einsum("rn,rn->r", hit_RN, hits_RN)
+        inversions_R = np.einsum("rn,rn->r", hit_RN, above_RN)
+        pairs_R = positives_R * (total_R - positives_R)
+        return (
+            _or_nan(precision_R, positives_R),
+            1 - _or_nan(inversions_R, pairs_R),
+        )
+
+
+def _or_nan(part: Floats, whole: Floats) -> Floats:
+    ratio: Floats = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reliability:
+    """The reliability diagram: per bin the mean score, the share of yes, and its balanced weight."""
+
+    score_B: Floats
+    share_B: Floats
+    weight_B: Floats
+
+
+def reliability(scores_N: Floats, positive_N: NDArray[np.bool_]) -> Reliability:
+    """Return the diagram of reviewed pictures, yes and no weighing a half each, in ten equal bins."""
+    sums_B4 = _binned(scores_N, positive_N).sum(0)
+    return Reliability(**_shares(sums_B4))
+
+
+def _binned(scores_N: Floats, positive_N: NDArray[np.bool_]) -> Floats:
+    """Return yes, no, score of a yes, score of a no, of each picture in its bin, (N, B, 4)."""
+    bin_N = np.minimum((scores_N * _BINS).astype(int), _BINS - 1)
+    counts = np.zeros((len(scores_N), _BINS, 4))
+    rows = np.arange(len(scores_N))
+    counts[rows, bin_N, 0], counts[rows, bin_N, 1] = positive_N, ~positive_N
+    counts[rows, bin_N, 2], counts[rows, bin_N, 3] = scores_N * positive_N, scores_N * ~positive_N
+    return counts
+
+
+def _shares(sums_B4: Floats) -> dict[str, Floats]:
+    totals = sums_B4[..., :2].sum(-2, keepdims=True)
+    per = 0.5 / np.where(totals > 0, totals, 1)
+    yes, no = np.moveaxis(sums_B4[..., :2] * per, -1, 0)
+    scores = (sums_B4[..., 2:] * per).sum(-1)
+    weight = yes + no
+    safe = np.where(weight > 0, weight, 1)
+    return {"score_B": scores / safe, "share_B": yes / safe, "weight_B": weight}
+
+
+def _calibration_error(scores_N: Floats, positive_N: NDArray[np.bool_], draws: Draws) -> Interval:
+    """Return the root mean square calibration error in ten equal bins, less its bias.
+
+    A handful of pictures in a bin looks uncalibrated by chance alone. The mean of squares is too
+    large by their variance (Kumar, Liang and Ma 2019), which the bootstrap shows: it adds it a
+    second time. (Of absolute errors, it adds less than half of it.)
+    """
+    binned = _binned(scores_N, positive_N)
+    plain = float(_square_gap(binned.sum(0)[None])[0])
+    drawn_R = _square_gap(draws.counted(binned))
+    noise = float(drawn_R.mean()) - plain
+    low, high = np.quantile(drawn_R - 2 * noise, [0.025, 0.975])
+    low, value, high = np.sqrt(np.clip([low, plain - noise, high], 0, 1)).tolist()
+    return Interval(value=value, low=min(value, low), high=max(value, high))
+
+
+def _square_gap(sums_RB4: Floats) -> Floats:
+    shares = _shares(sums_RB4)
+    gap: Floats = (shares["weight_B"] * (shares["score_B"] - shares["share_B"]) ** 2).sum(-1)
+    return gap

@@ -1,0 +1,1 @@
+"""Measurements against the targets of the issues; run by `make bench-<name>`, never by pytest."""

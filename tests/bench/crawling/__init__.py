@@ -1,0 +1,1 @@
+"""The parts of `tests.bench.crawl` that run in processes of their own."""
