@@ -127,17 +127,17 @@ class SiteSpider(scrapy.Spider):
                 user_agent=self._policy.user_agent,
                 rendered=response.meta.get(RENDERED),
             )
+            if self._needs_browser(found, response):
+                yield self._request(page, in_browser=True)
+                return
+            images = await self._images(found, response.url)
         except BodyTooLarge as error:
             next_requests = self._reject(rejection(page, error), page)
         except Exception as error:  # one strange page must not stop the run
             log.exception("cannot read %s", response.url)
             next_requests = self._reject(_unreadable(page, error), page)
         else:
-            if self._needs_browser(found, response):
-                next_requests = iter((self._request(page, in_browser=True),))
-            else:
-                images = await self._images(found, response.url)
-                next_requests = self._finish(page, response, found, images)
+            next_requests = self._finish(page, response, found, images)
         for request in next_requests:
             yield request
 
@@ -199,11 +199,18 @@ class SiteSpider(scrapy.Spider):
             for picture in in_sheets
             if picture not in known
         )
-        use = await self.network.use(url)
-        if use.allowed:
-            return tuple(images)
-        return tuple(
-            dataclasses.replace(image, consent=image.consent.merge(use)) for image in images
+        return tuple([await self._under_consent(image, url) for image in images])
+
+    async def _under_consent(self, image: ImageLink, page_url: str) -> ImageLink:
+        """Return `image` with what the site's own files say about its page, and about itself.
+
+        Other hosts are asked when it is fetched.
+        """
+        use = await self.network.use(page_url)
+        if _site(image.url) == _site(page_url):
+            use = use.merge(await self.network.use(image.url))
+        return (
+            image if use.allowed else dataclasses.replace(image, consent=image.consent.merge(use))
         )
 
     def _leads_to(self, page: Page, found: Holdings) -> Iterator[Page]:

@@ -195,6 +195,12 @@ def test_a_reservation_in_tdmrep_json_counts_for_the_pages_it_names(tmp_path: Pa
     assert site.asked("/.well-known/tdmrep.json") == 1
 
 
+def test_a_reservation_may_name_the_pictures_themselves(tmp_path: Path) -> None:
+    file = Reply(b'[{"location": "/b.jpg", "tdm-reservation": 1}]')
+    consents, _ = _consents(tmp_path, {"/.well-known/tdmrep.json": file})
+    assert [path for path, each in consents.items() if not each.allowed] == ["/b.jpg"]
+
+
 def test_a_use_that_robots_txt_refuses_counts_for_the_pages_it_names(tmp_path: Path) -> None:
     """They may be visited, and their pictures may not be taken."""
     rules = b"User-agent: *\nContent-Usage: /art/ train-ai=n\nAllow: /\n"
