@@ -206,12 +206,12 @@ class SiteSpider(scrapy.Spider):
 
         Other hosts are asked when it is fetched.
         """
-        use = await self.network.use(page_url)
+        said = await self.network.use(page_url)
         if _site(image.url) == _site(page_url):
-            use = use.merge(await self.network.use(image.url))
-        return (
-            image if use.allowed else dataclasses.replace(image, consent=image.consent.merge(use))
-        )
+            said = said.merge(await self.network.use(image.url))
+        if said.allowed:
+            return image
+        return dataclasses.replace(image, consent=image.consent.merge(said))
 
     def _leads_to(self, page: Page, found: Holdings) -> Iterator[Page]:
         for url in found.page_links:
@@ -283,6 +283,9 @@ def _site(url: str) -> str:
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").removeprefix("www.")
-    port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    try:
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:  # beyond 65535: nobody's
+        return url
     # One site, whether a link says http or https.
     return host if port == _DEFAULT_PORTS.get(parts.scheme) else f"{host}:{port}"

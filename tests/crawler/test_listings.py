@@ -128,6 +128,16 @@ def test_the_next_page_of_a_list_is_no_deeper(tmp_path: Path) -> None:
     assert set(links) == {f"/{n}.jpg" for n in range(12)}
 
 
+def test_addresses_that_cannot_be_stop_nothing(tmp_path: Path) -> None:
+    """They are links like others, for the fetcher to refuse; pages there are not visited."""
+    nowhere = "http://127.0.0.1:99999"
+    page = f'<img src="{nowhere}/x.jpg"><a href="{nowhere}/y">y</a><img src="/a.jpg">'
+    with serving({"/": page}) as site:
+        stats, links = _crawl(tmp_path, site)
+        assert {"/a.jpg"} <= set(links)
+        assert stats.rejected_pages == 0
+
+
 # Style sheets
 
 
