@@ -158,15 +158,27 @@ class Browser:
 
         async with self._turns:
             try:
-                context = await (await self._started()).new_context(
-                    user_agent=self._user_agent, service_workers="block", accept_downloads=False
-                )
+                context = await self._new_context()
                 try:
                     return await self._render(context, url, document)
                 finally:
                     await context.close()
             except PlaywrightError as error:
                 raise PageBroken(f"the browser could not show it: {_first_line(error)}") from error
+
+    async def _new_context(self) -> BrowserContext:
+        from playwright.async_api import Error as PlaywrightError
+
+        while True:
+            chromium = await self._started()
+            try:
+                return await chromium.new_context(
+                    user_agent=self._user_agent, service_workers="block", accept_downloads=False
+                )
+            except PlaywrightError:
+                if chromium.is_connected():
+                    raise
+                # It had died, and Playwright has noticed only now: another one is started.
 
     async def _render(self, context: BrowserContext, url: str, document: Answer) -> Rendered:
         traffic = Traffic(self._answer, document)

@@ -28,8 +28,9 @@ from crawler.consent import (
     consent_from_tdmrep_json,
 )
 from crawler.guard import AddressForbidden
+from crawler.refusals import TRANSPORT_ERRORS
 from crawler.rejections import Reason
-from crawler.transport import BodyTooLarge, TooManyRedirects, get, read_body
+from crawler.transport import TooManyRedirects, get, read_body
 
 _TDMREP = "/.well-known/tdmrep.json"
 _MAX_TDMREP_BYTES = 100_000
@@ -128,9 +129,8 @@ class RobotsCache:
         said = UNSAID
         if rules.usage:
             said = consent_from_robots_txt(rules.usage, url, user_agent=self._user_agent)
-        if rules.failure is not None:
-            return said
-        return said.merge(consent_from_tdmrep_json(await self._tdmrep(origin), url))
+        tdmrep = "" if rules.failure is not None else await self._tdmrep(origin)
+        return said.merge(consent_from_tdmrep_json(tdmrep, url)) if tdmrep else said
 
     async def crawl_delay(self, url: str) -> float:
         """Return the seconds that the site asks for between requests, 0 to `MAX_CRAWL_DELAY_S`."""
@@ -170,13 +170,7 @@ class RobotsCache:
                 if response.status != 200:
                     return ""
                 body = await read_body(response, max_bytes=_MAX_TDMREP_BYTES)
-        except (
-            AddressForbidden,
-            BodyTooLarge,
-            TooManyRedirects,
-            aiohttp.ClientError,
-            OSError,
-        ):
+        except TRANSPORT_ERRORS:
             return ""
         return body.decode("utf-8", errors="replace")
 

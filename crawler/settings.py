@@ -79,16 +79,13 @@ def scrapy_settings(source: Source, policy: CrawlPolicy) -> dict[str, Any]:
             "crawler.spiders.gate.GateMiddleware": 100,
         },
         "DOWNLOAD_HANDLERS": {"http": downloads, "https": downloads, "ftp": None, "s3": None},
-        # Politeness. AutoThrottle only ever adds to the delay.
+        # Politeness is crawler/politeness.py's, for pages as for whatever else is asked for: Scrapy
+        # must not add a delay of its own, and only see to it that no host takes all places.
+        "DOWNLOAD_DELAY": 0,
         "CONCURRENT_REQUESTS": 16,
         # First found, first asked for: feeds and lists have the newest first.
         "SCHEDULER_MEMORY_QUEUE": "scrapy.squeues.FifoMemoryQueue",
         "CONCURRENT_REQUESTS_PER_DOMAIN": policy.concurrency_per_host,
-        "DOWNLOAD_DELAY": policy.delay_s,
-        "AUTOTHROTTLE_ENABLED": True,
-        "AUTOTHROTTLE_START_DELAY": policy.delay_s,
-        "AUTOTHROTTLE_MAX_DELAY": 60.0,
-        "AUTOTHROTTLE_TARGET_CONCURRENCY": float(policy.concurrency_per_host),
         # Bounds.
         "DOWNLOAD_TIMEOUT": policy.timeout_s,
         "DOWNLOAD_MAXSIZE": MAX_PAGE_BYTES,

@@ -8,15 +8,15 @@ from scrapy.core.downloader.handlers.base import BaseDownloadHandler
 from scrapy.http import HtmlResponse, Request, Response
 
 from crawler.ledger import Page
-from crawler.spiders.reading import RENDERED, as_scrapy
-from crawler.spiders.site import IN_BROWSER, PAGE, SiteSpider
+from crawler.spiders.reading import as_scrapy
+from crawler.spiders.site import IN_BROWSER, PAGE, RENDERED, SiteSpider
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
 
 
 class PageDownloads(BaseDownloadHandler):
-    """Downloads through the spider's `Network`; redirects, retries and delays stay Scrapy's."""
+    """Downloads through the spider's `Network`; redirects and retries stay Scrapy's."""
 
     def __init__(self, crawler: Crawler) -> None:
         super().__init__(crawler)
@@ -28,10 +28,7 @@ class PageDownloads(BaseDownloadHandler):
     async def download_request(self, request: Request) -> Response:
         """Return the page, shown by the browser where the request asks for it."""
         page: Page = request.meta[PAGE]
-        timed = await self._network.page(request.url, whatever=page.kind != "page")
-        # What AutoThrottle steers by: the server's time, not that of the queue or the browser.
-        request.meta["download_latency"] = timed.seconds
-        answer = timed.answer
+        answer = await self._network.page(request.url, whatever=page.kind != "page")
         response = as_scrapy(request.url, answer.status, answer.headers, answer.body)
         if not (
             request.meta.get(IN_BROWSER)

@@ -6,22 +6,20 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
 from crawler.browser import Answer, Browser, Question
-from crawler.consent import Consent
-from crawler.guard import AddressForbidden, check_url
+from crawler.consent import UNSAID, Consent
+from crawler.guard import check_url
 from crawler.politeness import HostGates
+from crawler.refusals import TRANSPORT_ERRORS, retry_after_s
 from crawler.rejections import Reason
 from crawler.robots import RobotsCache, RobotsUnreachable
 from crawler.settings import MAX_PAGE_BYTES, CrawlPolicy
-from crawler.transport import BodyTooLarge, TooManyRedirects, get, open_session, read_body
+from crawler.transport import get, open_session, read_body
 
 _PAGE_HEADERS = {
     "Accept": "text/html,application/xhtml+xml,*/*;q=0.8",
@@ -67,29 +65,12 @@ class ForbiddenBySite(Exception):
 class ToldToWait(Exception):
     """The server asks to be left alone, for longer than a page is waited for."""
 
-    def __init__(self, status: int, seconds: float) -> None:
-        super().__init__(f"HTTP {status}, and to be left alone for {seconds:.0f} s")
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the server asks to be left alone for {seconds:.0f} s")
 
 
-FAILURES = (
-    AddressForbidden,
-    BodyTooLarge,
-    ForbiddenBySite,
-    RobotsUnreachable,
-    ToldToWait,
-    TooManyRedirects,
-    aiohttp.ClientError,
-    OSError,
-)
+FAILURES = (*TRANSPORT_ERRORS, ForbiddenBySite, RobotsUnreachable, ToldToWait)
 """What keeps a file from coming."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timed:
-    """An answer, and how long the server took to begin it."""
-
-    answer: Answer
-    seconds: float
 
 
 class Network:
@@ -140,15 +121,22 @@ class Network:
         return await self._robots.sitemaps(url)
 
     async def use(self, url: str) -> Consent:
-        """Return what the site of `url` says in files of its own about the use of what lies there."""
-        return await self._robots.use(url)
+        """Return what the site of `url` says in files of its own about the use of what lies there.
 
-    async def page(self, url: str, *, whatever: bool = False) -> Timed:
+        Files that do not come say nothing.
+        """
+        try:
+            return await self._robots.use(url)
+        except FAILURES:
+            return UNSAID
+
+    async def page(self, url: str, *, whatever: bool = False) -> Answer:
         """Return the answer to GET `url`, redirects not followed; only a page's or feed's body is read.
 
         With `whatever`, any body is. The host's turn is waited for, as long as robots.txt and its
         own earlier answers ask. Raises what `permit`, aiohttp and `read_body` raise; `ToldToWait`.
         """
+        host = urlsplit(url).netloc.lower()
         async with self._turn(url):
             asked = time.monotonic()
             async with self._session.get(
@@ -157,16 +145,16 @@ class Network:
                 headers=_PAGE_HEADERS,
                 allow_redirects=False,
             ) as response:
-                seconds = time.monotonic() - asked
+                self._gates.answered(host, time.monotonic() - asked, well=response.status < 400)
                 self._heed(url, response)
                 body = b""
                 content_type = response.headers.get("Content-Type", "")
                 if whatever or is_page(content_type) or is_feed(content_type):
                     body = await read_body(response, max_bytes=MAX_PAGE_BYTES)
-                return Timed(answer=_answer(response, body), seconds=seconds)
+                return _answer(response, body)
 
     async def file(self, url: str, max_bytes: int) -> tuple[str, Answer]:
-        """Return where GET `url` led, and the answer there; redirects are followed, each hop in its host's turn.
+        """Return where GET `url` led, and the answer there; each hop happens in its host's turn.
 
         Raises what `permit`, `get` and `read_body` raise; `ToldToWait`.
         """
@@ -191,10 +179,10 @@ class Network:
             # Its robots.txt has just been asked for.
             self._gates.delay(host, delay_s)
         while True:
-            await asyncio.sleep(self._alone_until.get(host, 0.0) - time.monotonic())
+            await self._leave_alone(host)
             async with self._gates.slot(host, crawl_delay_s=delay_s):
                 # It may have asked for more time while this one waited for its slot.
-                if self._alone_until.get(host, 0.0) <= time.monotonic():
+                if self._alone_s(host) <= 0:
                     yield
                     return
 
@@ -204,16 +192,26 @@ class Network:
         async with self._turn(url):
             yield
 
+    def _alone_s(self, host: str) -> float:
+        """Return for how long `host` has asked to be left alone yet; 0 or less: it may be asked."""
+        return self._alone_until.get(host, 0.0) - time.monotonic()
+
+    async def _leave_alone(self, host: str) -> None:
+        """Wait for as long as `host` has asked; raise `ToldToWait` if that is too long to wait."""
+        while (left_s := self._alone_s(host)) > 0:
+            if left_s > _MAX_RETRY_AFTER_S:
+                raise ToldToWait(left_s)
+            await asyncio.sleep(left_s)
+
     def _heed(self, url: str, response: aiohttp.ClientResponse) -> None:
-        """Leave a host alone that asks for it; raise `ToldToWait` if that is for too long."""
+        """Note if a host asks to be left alone; raise `ToldToWait` if that is too long to wait."""
         if response.status not in {429, 503}:
             return
-        asked_s = _retry_after_s(response.headers.get("Retry-After", ""))
+        asked_s = retry_after_s(response.headers.get("Retry-After", "")) or 0.0
         host = urlsplit(url).netloc.lower()
-        until = time.monotonic() + min(asked_s, _MAX_RETRY_AFTER_S)
-        self._alone_until[host] = max(self._alone_until.get(host, 0.0), until)
+        self._alone_until[host] = max(self._alone_until.get(host, 0.0), time.monotonic() + asked_s)
         if asked_s > _MAX_RETRY_AFTER_S:
-            raise ToldToWait(response.status, asked_s)
+            raise ToldToWait(asked_s)
 
     async def _answer(self, question: Question) -> Answer | None:
         """Answer a page's own request; None where it is refused or fails, as a page expects of life.
@@ -270,7 +268,7 @@ class Network:
             async with self._turn(url):
                 yield
         else:
-            await asyncio.sleep(self._alone_until.get(host, 0.0) - time.monotonic())
+            await self._leave_alone(host)
             yield
 
 
@@ -290,15 +288,3 @@ def _kind(content_type: str) -> str:
 
 def _answer(response: aiohttp.ClientResponse, body: bytes) -> Answer:
     return Answer(status=response.status, headers=tuple(response.headers.items()), body=body)
-
-
-def _retry_after_s(value: str) -> float:
-    """Return the seconds that a Retry-After asks for (RFC 9110, 10.2.3), 0 for what is none."""
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return 0.0
-    # A date without a zone is in UTC, whatever it says.
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -20,9 +20,6 @@ from crawler.pages import ImageLink, PageContent, read_page
 from crawler.spiders.network import is_feed, is_page
 from crawler.transport import BodyTooLarge
 
-RENDERED = "rendered"
-"""In a response's meta, if the browser showed the page: what it `Rendered`."""
-
 # sitemaps.org: no more than 50 MB, unpacked.
 _MAX_UNPACKED_BYTES = 50_000_000
 _SITEMAP_ROOT = re.compile(rb"<(?:\w+:)?(?:urlset|sitemapindex)[\s>]")
@@ -60,8 +57,12 @@ class Holdings:
     """Whether it shows too little, and has a script that may show more."""
 
 
-def read_response(page: Page, response: Response, *, user_agent: str) -> Holdings:
+def read_response(
+    page: Page, response: Response, *, user_agent: str, rendered: Rendered | None = None
+) -> Holdings:
     """Return what the answer to the request for `page` holds; nothing for a file of another kind.
+
+    `rendered` is what the browser made of it, if it was shown there.
 
     Raises `BodyTooLarge` for a packed sitemap that unpacks to too much.
     """
@@ -69,7 +70,7 @@ def read_response(page: Page, response: Response, *, user_agent: str) -> Holding
     if page.kind != "page" or is_feed(content_type):
         return _listed(page, response)
     if isinstance(response, HtmlResponse):
-        return _page(response, user_agent)
+        return _page(response, user_agent, rendered)
     if content_type.strip().lower().startswith("image/"):
         consent = consent_from_headers(_pairs(response), url=response.url, user_agent=user_agent)
         itself = ImageLink(
@@ -123,10 +124,9 @@ def _unpacked(data: bytes) -> bytes:
     return unpacked
 
 
-def _page(response: HtmlResponse, user_agent: str) -> Holdings:
+def _page(response: HtmlResponse, user_agent: str, rendered: Rendered | None) -> Holdings:
     headers = _pairs(response)
     content = read_page(response.text, response.url, headers=headers, user_agent=user_agent)
-    rendered: Rendered | None = response.meta.get(RENDERED)
     images = content.images
     if rendered is not None:
         images = _each_once(

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 IN_BROWSER = "in_browser"
 """In a request's meta: show the page in the browser."""
+RENDERED = "rendered"
+"""In a response's meta, if the browser showed the page: what it `Rendered`."""
 PAGE = "page"
 """In a request's meta: the `Page` that it is for."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -119,18 +121,23 @@ class SiteSpider(scrapy.Spider):
         if page.is_start:
             self._sites.add(_site(response.url))
         try:
-            found = read_response(page, response, user_agent=self._policy.user_agent)
+            found = read_response(
+                page,
+                response,
+                user_agent=self._policy.user_agent,
+                rendered=response.meta.get(RENDERED),
+            )
+            if self._needs_browser(found, response):
+                yield self._request(page, in_browser=True)
+                return
+            images = await self._images(found, response.url)
         except BodyTooLarge as error:
             next_requests = self._reject(rejection(page, error), page)
         except Exception as error:  # one strange page must not stop the run
             log.exception("cannot read %s", response.url)
             next_requests = self._reject(_unreadable(page, error), page)
         else:
-            if self._needs_browser(found, response):
-                next_requests = iter((self._request(page, in_browser=True),))
-            else:
-                images = await self._images(found, response.url)
-                next_requests = self._finish(page, response, found, images)
+            next_requests = self._finish(page, response, found, images)
         for request in next_requests:
             yield request
 
@@ -192,12 +199,19 @@ class SiteSpider(scrapy.Spider):
             for picture in in_sheets
             if picture not in known
         )
-        use = await self.network.use(url)
-        if use.allowed:
-            return tuple(images)
-        return tuple(
-            dataclasses.replace(image, consent=image.consent.merge(use)) for image in images
-        )
+        return tuple([await self._under_consent(image, url) for image in images])
+
+    async def _under_consent(self, image: ImageLink, page_url: str) -> ImageLink:
+        """Return `image` with what the site's own files say about its page, and about itself.
+
+        Other hosts are asked when it is fetched.
+        """
+        said = await self.network.use(page_url)
+        if _site(image.url) == _site(page_url):
+            said = said.merge(await self.network.use(image.url))
+        if said.allowed:
+            return image
+        return dataclasses.replace(image, consent=image.consent.merge(said))
 
     def _leads_to(self, page: Page, found: Holdings) -> Iterator[Page]:
         for url in found.page_links:
@@ -269,6 +283,9 @@ def _site(url: str) -> str:
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").removeprefix("www.")
-    port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    try:
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:  # beyond 65535: nobody's
+        return url
     # One site, whether a link says http or https.
     return host if port == _DEFAULT_PORTS.get(parts.scheme) else f"{host}:{port}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -93,13 +94,38 @@ def test_a_site_that_asks_to_be_left_alone_is_left_alone(tmp_path: Path) -> None
 
 
 def test_who_asks_to_be_left_alone_for_long_is_left_to_a_later_run(tmp_path: Path) -> None:
-    """A row, which says for how long; a run does not wait an hour, and does not ask again."""
+    """Rows that say for how long; a run does not wait an hour, and asks for nothing else there."""
     later = Reply(status=503, headers={"Retry-After": "3600"})
-    with serving({"/": '<img src="/a.jpg"><a href="/later">l</a>', "/later": later}) as site:
-        _, (row,) = _crawl(tmp_path, site)
-        assert (row.reason, row.transient) == (Reason.HTTP_ERROR, True)
-        assert "3600 s" in row.detail
-        assert site.asked("/later") == 1
+    links = '<img src="/a.jpg"><a href="/later">l</a><a href="/other">o</a>'
+    with serving({"/": links, "/later": later, "/other": '<img src="/b.jpg">'}) as site:
+        policy = CrawlPolicy(delay_s=0, concurrency_per_host=1)
+        found, rejected = _crawl(tmp_path, site, policy=policy)
+        assert found == {"/a.jpg"}
+        rows = {each.url.removeprefix(site.address): each for each in rejected}
+        assert {(each.reason, each.transient) for each in rows.values()} == {
+            (Reason.HTTP_ERROR, True)
+        }
+        assert "3600 s" in rows["/later"].detail
+        assert [site.asked(path) for path in ("/later", "/other")] == [1, 0]
+
+
+def test_a_site_that_takes_long_to_answer_is_asked_less_often(tmp_path: Path) -> None:
+    """Four at a time are allowed; answers of 0.6 s spread their starts out, and no burst comes."""
+
+    def slow(path: str) -> str:
+        time.sleep(0.6)
+        return f'<img src="{path}.jpg">'
+
+    pages: dict[str, Answer] = {f"/{n}": slow for n in range(12)}
+    listed = "".join(f'<a href="{path}">x</a>' for path in pages)
+    with serving({"/": listed, **pages}) as site:
+        _crawl(tmp_path, site)
+        later = [
+            gap
+            for gap, (path, _) in zip(_gaps(site), site.requests[1:], strict=True)
+            if path in pages
+        ]
+        assert min(later[4:]) > 0.6 / 4 - _JITTER_S
 
 
 def test_advertising_fonts_and_films_are_not_asked_for(tmp_path: Path) -> None:

@@ -151,6 +151,43 @@ def test_a_page_that_failed_for_now_is_tried_again(ledger: Ledger) -> None:
     assert list(ledger.rejected()) == [_failure(lasting, transient=False)]
 
 
+def test_a_page_is_recorded_once_whatever_the_visit(ledger: Ledger) -> None:
+    """Session parameters make no other page; the address first found is the one to ask for."""
+    one, other = _page("a?PHPSESSID=1&b=2"), _page("a?b=2&PHPSESSID=2")
+    assert ledger.add_pages([one, other], at_most=9) == [one]
+
+
+def test_finishing_a_page_tells_what_is_new(ledger: Ledger) -> None:
+    """Pictures that an earlier page had are not."""
+    ledger.add_pages([START, _page("one")], at_most=9)
+    first = ledger.finish_page(
+        START, final_url=START.url, links=[_link("a"), _link("b")], leads_to=[], at_most=9
+    )
+    second = ledger.finish_page(
+        _page("one"), final_url="", links=[_link("a"), _link("c")], leads_to=[], at_most=9
+    )
+    assert (first.new_links, second.new_links) == (2, 1)
+    assert list(ledger.pages_done()) == [(START, 2), (_page("one"), 1)]
+
+
+def test_known_pictures_are_counted_in_a_row_over_pages(path: Path) -> None:
+    """A new one begins the count anew; one met before in this crawl counts neither way."""
+
+    def finish(ledger: Ledger, page: Page, names: str) -> int:
+        links = [_link(name) for name in names]
+        done = ledger.finish_page(page, final_url="", links=links, leads_to=[], at_most=9)
+        return done.known_in_a_row
+
+    pages = [_page(name) for name in "123"]
+    with Ledger(path) as ledger:
+        ledger.add_pages(pages, at_most=9)
+        ledger.add_known(f"http://s/{name}.jpg" for name in "bcde")
+        assert finish(ledger, pages[0], "xbc") == 2
+        assert finish(ledger, pages[1], "bxd") == 3
+    with Ledger(path) as ledger:
+        assert finish(ledger, pages[2], "ye") == 1
+
+
 def test_rejections_come_back_as_they_were(ledger: Ledger) -> None:
     rejected = Rejected(
         url="http://s/x",

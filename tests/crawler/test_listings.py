@@ -128,6 +128,16 @@ def test_the_next_page_of_a_list_is_no_deeper(tmp_path: Path) -> None:
     assert set(links) == {f"/{n}.jpg" for n in range(12)}
 
 
+def test_addresses_that_cannot_be_stop_nothing(tmp_path: Path) -> None:
+    """They are links like others, for the fetcher to refuse; pages there are not visited."""
+    nowhere = "http://127.0.0.1:99999"
+    page = f'<img src="{nowhere}/x.jpg"><a href="{nowhere}/y">y</a><img src="/a.jpg">'
+    with serving({"/": page}) as site:
+        stats, links = _crawl(tmp_path, site)
+        assert {"/a.jpg"} <= set(links)
+        assert stats.rejected_pages == 0
+
+
 # Style sheets
 
 
@@ -193,6 +203,12 @@ def test_a_reservation_in_tdmrep_json_counts_for_the_pages_it_names(tmp_path: Pa
     }
     assert consents["/b.jpg"].reason is Reason.TDMREP
     assert site.asked("/.well-known/tdmrep.json") == 1
+
+
+def test_a_reservation_may_name_the_pictures_themselves(tmp_path: Path) -> None:
+    file = Reply(b'[{"location": "/b.jpg", "tdm-reservation": 1}]')
+    consents, _ = _consents(tmp_path, {"/.well-known/tdmrep.json": file})
+    assert [path for path, each in consents.items() if not each.allowed] == ["/b.jpg"]
 
 
 def test_a_use_that_robots_txt_refuses_counts_for_the_pages_it_names(tmp_path: Path) -> None:

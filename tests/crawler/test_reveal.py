@@ -19,7 +19,9 @@ PICTURE = Answer(status=200, headers=(("Content-Type", "image/jpeg"),), body=JPE
 
 
 def _html(body: str) -> Answer:
-    return Answer(status=200, headers=(("Content-Type", "text/html"),), body=body.encode())
+    return Answer(
+        status=200, headers=(("Content-Type", "text/html; charset=utf-8"),), body=body.encode()
+    )
 
 
 def _render(

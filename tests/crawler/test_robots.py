@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -153,18 +157,143 @@ def test_the_crawl_delay_is_read_and_bounded(rules: bytes, delay_s: float) -> No
     assert asyncio.run(scenario()) == delay_s
 
 
-def test_every_real_robots_txt_gives_an_answer(shared: Path) -> None:
-    """123 files from real sites, with all that is odd in them."""
-    folder = shared / "data/robots_txt"
-    files = [file for file in sorted(folder.rglob("*")) if file.suffix == ".txt"]
+@pytest.mark.parametrize("hops", [1, 5])
+def test_five_redirects_of_robots_txt_are_followed(hops: int) -> None:
+    """RFC 9309, 2.3.1.2: at least five."""
+    led = [status(301, {"Location": f"/robots.txt?{n}"}) for n in range(hops)]
+    rules = status(200, body=b"User-agent: *\nDisallow: /secret")
+    assert not allowed(in_turn(*led, rules))
 
-    async def scenario() -> int:
-        bodies = {f"/{at}": file.read_bytes() for at, file in enumerate(files)}
-        answered = 0
-        for body in bodies.values():
-            consents, _ = await ask(body, "/", "/images/a.jpg?size=%7e")
-            answered += len(consents)
-        return answered
 
-    assert len(files) > 100
-    assert asyncio.run(scenario()) == 2 * len(files)
+def test_sitemaps_are_named_for_all_agents() -> None:
+    async def scenario() -> tuple[str, ...]:
+        rules = b"User-agent: x\nDisallow: /\nSitemap: /a.xml\n\nSitemap: http://b.example/b.xml\n"
+        async with _cache({"/robots.txt": rules}) as (server, cache):
+            return await cache.sitemaps(f"{server.base}/page")
+
+    assert asyncio.run(scenario()) == ("/a.xml", "http://b.example/b.xml")
+
+
+TDMREP = b'[{"location": "/secret/*", "tdm-reservation": 1}]'
+
+
+@pytest.mark.parametrize(
+    ("files", "may_use"),
+    [
+        ({}, True),
+        ({"/.well-known/tdmrep.json": TDMREP}, False),
+        ({"/.well-known/tdmrep.json": status(500)}, True),
+        ({"/.well-known/tdmrep.json": TDMREP + b" " * 200_000}, True),
+        ({"/robots.txt": b"User-agent: *\nAllow: /\nContent-Usage: train-ai=n"}, False),
+        # What may not be asked for is not asked for, and says nothing.
+        (
+            {
+                "/robots.txt": b"User-agent: *\nDisallow: /.well-known/",
+                "/.well-known/tdmrep.json": TDMREP,
+            },
+            True,
+        ),
+    ],
+)
+def test_what_a_site_says_about_use(files: Answers, may_use: bool) -> None:
+    """Asked for often and at once, each of its files is fetched once."""
+
+    async def scenario() -> tuple[list[Consent], PictureServer]:
+        async with _cache(files) as (server, cache):
+            asked = [cache.use(server.base + SECRET) for _ in range(4)]
+            return list(await asyncio.gather(*asked)), server
+
+    consents, server = asyncio.run(scenario())
+    assert {each.allowed for each in consents} == {may_use}
+    assert server.asked("/.well-known/tdmrep.json") <= 1
+    assert server.asked("/robots.txt") == 1
+
+
+@asynccontextmanager
+async def _cache(files: Answers) -> AsyncIterator[tuple[PictureServer, RobotsCache]]:
+    async with (
+        serving(files) as server,
+        open_session(
+            user_agent=FAST.user_agent, allow_private=True, timeout_s=5, connections_per_host=4
+        ) as session,
+    ):
+        yield (
+            server,
+            RobotsCache(session, user_agent=FAST.user_agent, allow_private=True, backoff_s=0.01),
+        )
+
+
+@dataclass(slots=True)
+class _Plain:
+    """What a robots.txt says to all agents, as a person reads it; no file of ours names us."""
+
+    refused: set[str] = field(default_factory=set)
+    """`Disallow: /path`, without wildcards or escapes."""
+    allows: bool = False
+    """Whether it makes exceptions."""
+    more: bool = False
+    """Whether it says anything beyond that."""
+
+
+def _plainly_said(text: str) -> _Plain:
+    said = _Plain()
+    agents: list[str] = []
+    in_rules = False
+    for line in re.split(r"[\r\n]+", text):
+        name, colon, value = (each.strip() for each in line.split("#")[0].partition(":"))
+        if not colon:
+            said.more |= bool(name)
+        elif name.lower() == "user-agent":
+            agents = [value] if in_rules else [*agents, value]
+            in_rules = False
+        elif name.lower() in {"allow", "disallow"}:
+            in_rules = True
+            if "*" in agents and value:
+                if name.lower() == "allow":
+                    said.allows = True
+                elif re.fullmatch(r"/[\w./-]*", value, re.ASCII):
+                    said.refused.add(value)
+                else:
+                    said.more = True
+    return said
+
+
+def test_real_files_mean_what_they_plainly_say(shared: Path) -> None:
+    """123 files from real sites: what they refuse to all is refused, and not what none refuses."""
+    files = sorted((shared / "data/robots_txt/files").iterdir())
+    elsewhere = "/of-this-nobody-has-said-anything"
+    refusals = passes = 0
+
+    async def scenario() -> None:
+        nonlocal refusals, passes
+        for file in files:
+            said = _plainly_said(file.read_text("utf-8-sig", errors="replace"))
+            paths = [] if said.allows else sorted(said.refused)
+            (first, *others), _ = await ask(file.read_bytes(), elsewhere, *paths)
+            assert not any(each.allowed for each in others), file.name
+            refusals += len(others)
+            if not said.more:
+                assert first.allowed is ("/" not in said.refused), file.name
+                passes += first.allowed
+
+    asyncio.run(scenario())
+    assert len(files) == 123
+    assert (refusals > 500, passes > 30) == (True, True), (refusals, passes)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "may_visit"),
+    [
+        ("gothamist.com", "/2017/01/a.php", False),  # names friends, and refuses all others
+        ("cdbaby.com", "/Cart/1", False),  # lines that end in CR alone
+        ("cdbaby.com", "/Artist/1", True),
+        ("www.advfn.com", "/forum/x", False),  # the longer Disallow beats `Allow: /`
+        ("www.advfn.com", "/x", True),
+        ("time.is", "/compare/a;b", False),  # wildcards
+        ("time.is", "/x/y/just/z", False),
+        ("time.is", "/London", True),
+        ("groupme.com", "/x", True),  # a page instead of a robots.txt
+    ],
+)
+def test_real_files_with_something_odd(shared: Path, name: str, path: str, may_visit: bool) -> None:
+    assert allowed((shared / f"data/robots_txt/files/{name}.txt").read_bytes(), path) is may_visit

@@ -33,10 +33,8 @@ def test_loopback_needs_no_contact() -> None:
 
 
 def test_scrapy_is_told_the_policy() -> None:
-    settings = scrapy_settings(LOOPBACK, CrawlPolicy(delay_s=1.5, concurrency_per_host=2))
-    assert settings["DOWNLOAD_DELAY"] == 1.5
+    settings = scrapy_settings(LOOPBACK, CrawlPolicy(concurrency_per_host=2))
     assert settings["CONCURRENT_REQUESTS_PER_DOMAIN"] == 2
-    assert settings["AUTOTHROTTLE_ENABLED"]
     assert settings["ROBOTSTXT_OBEY"]
 
 

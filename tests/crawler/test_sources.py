@@ -27,6 +27,9 @@ def _source(**fields: Any) -> Source:  # noqa: ANN401  # any field may be the wr
         ({"deny": ("*",)}, "regex"),
         ({"max_depth": -1}, "max_depth"),
         ({"max_pages": 0}, "max_pages"),
+        ({"max_minutes": 0.0}, "max_minutes"),
+        ({"stop_after_known": 0}, "stop_after_known"),
+        ({"table": "urls.csv"}, "'urls'"),
     ],
 )
 def test_a_source_that_cannot_mean_anything_is_refused(fields: dict[str, Any], said: str) -> None:
@@ -37,6 +40,10 @@ def test_a_source_that_cannot_mean_anything_is_refused(fields: dict[str, Any], s
 
 def test_a_list_may_hold_data_addresses() -> None:
     assert _source(kind="urls", start=("data:image/png;base64,AA",)).kind == "urls"
+
+
+def test_a_table_stands_for_start_addresses() -> None:
+    assert _source(kind="urls", start=(), table="urls.csv").start == ()
 
 
 @pytest.mark.parametrize(
