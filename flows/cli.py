@@ -130,6 +130,7 @@ def crawl(
         say("cratedig: --urls goes without the names of sources")
         return 2
     from flows.collect import collect
+    from flows.crawl_shards import worker_leases
     from flows.listing import table_source
     from flows.workspace import open_workspace
 
@@ -140,9 +141,15 @@ def crawl(
         else [table_source(urls, name=name, url_column=url_column, allow_private=allow_private)]
     )
     for source in wanted:
-        result, repeated = collect(
-            workspace, source, run_id=run_id, watch=progress_bar, retry_all=retry_all
-        )
+        with worker_leases(workspace.store) as leases:
+            result, repeated = collect(
+                workspace,
+                source,
+                run_id=run_id,
+                watch=progress_bar,
+                retry_all=retry_all,
+                leases=leases,
+            )
         print_result(result, json, repeated)
         say(f"{result.report}: `cratedig report {result.run_id}` prints it")
     return None

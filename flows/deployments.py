@@ -32,6 +32,7 @@ def deployments(project: Project) -> list[RunnerDeployment]:
     """Return the deployments of the project; times of the schedules are UTC."""
     from flows.runs import (
         collect_flow,
+        collect_shards_flow,
         predict_flow,
         prelabel_flow,
         sweep_flow,
@@ -44,6 +45,7 @@ def deployments(project: Project) -> list[RunnerDeployment]:
             (collect_flow, source.name, source.schedule, {"source": source.name})
             for source in project.sources
         ),
+        (collect_shards_flow, "any", None, {}),
         (prelabel_flow, "new", project.prelabel.schedule, {}),
         (train_flow, "model", project.train.schedule, {}),
         *(

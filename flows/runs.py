@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 from uuid import UUID
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, task, unmapped
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -25,6 +25,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task, exponential_backoff
 from pydantic import Field
 
@@ -34,6 +35,14 @@ from flows import prelabel as prelabelling
 from flows import train as training
 from flows.collect import CollectResult
 from flows.crawl_report import read_report
+from flows.crawl_shards import (
+    CrawlPlan,
+    ShardResult,
+    collect_shard,
+    finish_crawl,
+    plan_crawl,
+    worker_leases,
+)
 from flows.encoders import EncoderSource
 from flows.errors import Transient
 from flows.maintain import SweepResult, sweep
@@ -45,8 +54,20 @@ from flows.settings import project_root
 from flows.train import TrainResult
 from flows.workspace import Workspace, open_workspace
 
+if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
+    from prefect.task_runners import TaskRunner
+
 PROGRESS_EVERY_S = 2.0
 """An update of the progress artifact is a request to the server: not more often than this."""
+
+SHARDS_AT_ONCE = 2
+"""Each has decoding processes of its own."""
+
+# Its futures are narrower than what `flow` declares; a runner is invariant in them.
+_SHARD_RUNNER = cast(
+    "TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
+)
 
 
 def _is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -81,6 +102,46 @@ def collect_flow(
     """Crawl one source, fetch its pictures, store what is new, and drop duplicates."""
     workspace = open_workspace(project_root())
     result = collect_task(workspace, source, run_id, retry_all)
+    _show_collected(workspace, source, result)
+    return result
+
+
+@flow(
+    name="collect-shards",
+    flow_run_name="collect-shards-{source}",
+    task_runner=_SHARD_RUNNER,
+)
+def collect_shards_flow(
+    source: Annotated[str, Field(description="The name of a [[sources]] entry in project.toml.")],
+    run_id: RunId = None,
+) -> CollectResult:
+    """Crawl one source as `collect` does, its hosts shared out over tasks.
+
+    Worth it for sources with many hosts; with another task runner the tasks may run on other machines.
+    """
+    workspace = open_workspace(project_root())
+    plan = plan_task(workspace, source, run_id or _own_id())
+    results = shard_task.map(unmapped(plan), list(plan.shards)).result()
+    result = finish_crawl(workspace, plan, results)
+    _show_collected(workspace, source, result)
+    return result
+
+
+@task(task_run_name="plan-{source}", **RETRIES)
+def plan_task(workspace: Workspace, source: str, run_id: str) -> CrawlPlan:
+    """Find the links of a source, and put them into the bucket by host."""
+    return plan_crawl(workspace, source, run_id=run_id, watch=_watch_by_artifact("collect"))
+
+
+@task(task_run_name="fetch-{shard}", **RETRIES)
+def shard_task(plan: CrawlPlan, shard: str) -> ShardResult:
+    """Fetch and store the links of some hosts."""
+    # Opened here: a store's client does not travel between machines.
+    workspace = open_workspace(project_root())
+    return collect_shard(workspace, plan, shard, watch=_watch_by_artifact("collect"))
+
+
+def _show_collected(workspace: Workspace, source: str, result: CollectResult) -> None:
     outcomes = {"kept": result.kept, "duplicate": result.duplicates, **result.rejected}
     create_table_artifact(
         [{"outcome": outcome, "links": count} for outcome, count in outcomes.items()],
@@ -92,7 +153,6 @@ def collect_flow(
         key=f"collect-{source}-report",
         description=f"{result.report} in the bucket",
     )
-    return result
 
 
 @task(task_run_name="collect-{source}", **RETRIES)
@@ -100,13 +160,15 @@ def collect_task(
     workspace: Workspace, source: str, run_id: str | None, retry_all: bool
 ) -> CollectResult:
     """Collect the links of one source; a crawl that was cut off is carried on."""
-    result, repeated = collecting.collect(
-        workspace,
-        source,
-        run_id=run_id,
-        watch=_watch_by_artifact("collect"),
-        retry_all=retry_all,
-    )
+    with worker_leases(workspace.store) as leases:
+        result, repeated = collecting.collect(
+            workspace,
+            source,
+            run_id=run_id,
+            watch=_watch_by_artifact("collect"),
+            retry_all=retry_all,
+            leases=leases,
+        )
     _log(result, repeated)
     return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
@@ -11,7 +13,16 @@ from prefect.states import Failed
 from flows.deployments import deployments
 from flows.errors import Permanent, Transient
 from flows.project import Project
-from flows.runs import _is_transient, collect_flow, predict_flow, prelabel_flow, train_flow
+from flows.runs import (
+    _is_transient,
+    collect_flow,
+    collect_shards_flow,
+    predict_flow,
+    prelabel_flow,
+    sweep_flow,
+    train_flow,
+    train_when_decided_flow,
+)
 from tests.flows.line import Line
 from tests.flows.test_cli import settings_of
 
@@ -43,6 +54,18 @@ def test_collect_is_a_run_with_a_table_and_a_report(at_line: Line) -> None:
     assert any("## What to do next" in text for text in _artifacts("collect-shop-report"))
 
 
+def test_a_crawl_shared_out_over_tasks_ends_as_one_in_a_single_task(at_line: Line) -> None:
+    """The same links with the same outcomes; nothing is fetched that has not changed."""
+    result = collect_shards_flow("shop", run_id="in-shards")
+    one = at_line.collected
+    assert (result.links, result.kept, result.duplicates, result.rejected) == (
+        one.links,
+        one.kept,
+        one.duplicates,
+        one.rejected,
+    )
+
+
 def test_prelabel_embeds_what_is_new_by_tasks(at_line: Line) -> None:
     """Arrivals are embedded at the latest here, and everything has scores afterwards."""
     result = prelabel_flow(run_id="by-prefect")
@@ -56,6 +79,23 @@ def test_train_shows_report_and_verdict(at_line: Line) -> None:
     assert result.version == at_line.trained.version
     assert any("precision" in table for table in _artifacts("model-report"))
     assert any("champion already" in text for text in _artifacts("model-verdict"))
+
+
+def test_nothing_is_trained_when_too_little_was_decided(
+    at_line: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Everything decided so far went into the model that exists."""
+    project = (at_line.workspace.root / "project.toml").read_text()
+    wanting = project.replace("[train]\n", "[train]\ntrain_after_decisions = 1\n")
+    (tmp_path / "project.toml").write_text(wanting)
+    monkeypatch.setenv("CRATEDIG_PROJECT", str(tmp_path))
+    assert train_when_decided_flow() is None
+
+
+def test_a_sweep_leaves_what_is_young(at_line: Line) -> None:
+    before = {each.key for each in at_line.workspace.store.list("shards/")}
+    sweep_flow()
+    assert {each.key for each in at_line.workspace.store.list("shards/")} == before
 
 
 def test_predict_shows_its_counts(at_line: Line) -> None:
@@ -72,9 +112,11 @@ def test_the_deployments_are_those_of_the_project(at_line: Line) -> None:
     assert names == {
         "collect/shop",
         "collect/arrivals",
+        "collect-shards/any",
         "prelabel/new",
         "train/model",
         "predict/nightly",
+        "sweep/weekly",
     }
     for each in made:
         each.apply()
