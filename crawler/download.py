@@ -181,12 +181,12 @@ class _Attempt:
             self._host = urlsplit(url).netloc.lower()
         host = self._host
         self._require_awake(host)
-        if self._all.leases is not None and not await self._all.leases.hold(host):
-            raise _HeldElsewhere
+        await self._require_lease(host)
         require_consent(await robots.allowed(url))
         delay_s = await robots.crawl_delay(url)
         async with gates.slot(host, crawl_delay_s=delay_s, claimed=claimed):
             self._require_awake(host)  # it may have failed others while this one waited
+            await self._require_lease(host)  # it may have been lost in the meantime
             self._started = time.monotonic()
             try:
                 async with asyncio.timeout(self._all.left_s(self._turn)) as self._limit:
@@ -203,6 +203,7 @@ class _Attempt:
                 raise
             finally:
                 self._turn.spent_s += time.monotonic() - self._started
+                self._rest(host, max(delay_s, self._all.policy.delay_s))
             gates.succeeded(host)
 
     def _require_awake(self, host: str) -> None:
@@ -212,6 +213,15 @@ class _Attempt:
                 f"{host} has failed again and again, or asked for a pause, and is left alone for now",
                 transient=True,
             )
+
+    async def _require_lease(self, host: str) -> None:
+        if self._all.leases is not None and not await self._all.leases.hold(host):
+            raise _HeldElsewhere
+
+    def _rest(self, host: str, seconds: float) -> None:
+        """Let no other worker visit the host before; our own gates see to ourselves."""
+        if self._all.leases is not None:
+            self._all.leases.rest(host, seconds)
 
     def _headers(self) -> dict[str, str]:
         # No wish for webp or avif: a server that converts on demand should send its original.
@@ -275,6 +285,7 @@ class _Attempt:
                 self._all.gates.rest(self._host, min(asked_s, _MAX_REST_S))
             else:
                 self._all.gates.delay(self._host, asked_s)
+            self._rest(self._host, min(asked_s, _MAX_REST_S))
         return Refused(
             Reason.HTTP_ERROR,
             f"HTTP {response.status} {response.reason or ''}".strip(),

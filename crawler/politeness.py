@@ -29,6 +29,12 @@ class HostLeases(Protocol):
         asked before every request.
         """
 
+    def rest(self, host: str, seconds: float) -> None:
+        """Have whoever visits `host` next, in whatever process, leave it alone for that long.
+
+        Told after every request (its Crawl-delay) and when the host asks for a pause.
+        """
+
 
 @dataclass(slots=True)
 class _Host:

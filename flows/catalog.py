@@ -128,12 +128,13 @@ class Catalog:
         found = self._look_up(sha256s, ["sha256", "shard", "offset", "size"])
         return {record.pop("sha256"): Place(**record) for record in found}
 
-    def read_image_bytes(self, sha256: str) -> bytes:
+    def read_image_bytes(self, sha256: str, place: Place | None = None) -> bytes:
         """Return the image's original bytes, checked against its id.
 
-        Raises NotFound for an id or a shard that is not there, Corrupt for bytes that are others.
+        `place` saves looking up where they lie, for those who read many. Raises NotFound for an id
+        or a shard that is not there, Corrupt for bytes that are others.
         """
-        place = self.places([sha256]).get(sha256)
+        place = place or self.places([sha256]).get(sha256)
         if place is None:
             raise NotFound(f"there is no image {sha256} in the catalogue")
         data = self._store.get_range(place.shard, place.offset, place.size)
@@ -268,6 +269,17 @@ class Catalog:
     def embedding_count(self, encoder_id: str) -> int:
         """Return how many images have a vector of that encoder."""
         return self._embeddings(encoder_id).count()
+
+    def nearest(
+        self, encoder_id: str, vector_D: NDArray[np.float32], *, limit: int
+    ) -> list[tuple[str, float]]:
+        """Return the ids whose vectors are nearest to a unit vector, and their cosines, best first."""
+        table = self._embeddings(encoder_id)
+        return table.nearest("vector", vector_D, limit, returned="sha256")
+
+    def index_embeddings(self, encoder_id: str) -> None:
+        """Make the index that `nearest` is fast by, or add to it what came since."""
+        self._embeddings(encoder_id).index_vectors("vector")
 
     def without_embedding(self, encoder_id: str) -> list[str]:
         """Return the ids of permitted images that the encoder has not embedded yet, in order."""

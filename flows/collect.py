@@ -23,6 +23,7 @@ from flows.rows import LinkRow
 from flows.scratch import Scratch, unfinished_run
 from flows.sink import CommitLimits, Sink
 from flows.tally import Tally
+from flows.tombstones import Tombstones
 from flows.workspace import Workspace
 
 
@@ -122,8 +123,14 @@ class _Crawl:
                 sink.settle(each for each in ledger.rejected() if not earlier.is_settled(each.url))
                 sink.settle(each for each in listing.rejected() if not earlier.is_settled(each.url))
                 sink.settle(self._settled(ledger, earlier, live))
+                gone = Tombstones(self.workspace.store).load()
                 outcomes = candidates(
-                    (link for link in ledger.links() if self._is_open(link.url, earlier)),
+                    (
+                        link
+                        for link in ledger.links()
+                        if self._is_open(link.url, earlier)
+                        and not gone.covers(link.url, link.page_url)
+                    ),
                     policy=self.workspace.project.policy(),
                     allow_private=self.source.allow_private,
                     known=earlier,

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -192,6 +193,18 @@ class ObjectStore:
         """Remove the object; it is no error if there is none."""
         with self._explained(key):
             self._client.delete_object(Bucket=self.bucket, Key=self._full(key))
+
+    def clock(self) -> datetime:
+        """Return the store's own time, to the second, rounded down (its Date header, RFC 9110)."""
+        with self._explained(""):
+            answer = self._client.head_bucket(Bucket=self.bucket)
+        said = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if said is None:
+            raise UnsafeStore(
+                f"the store at {self.endpoint} sends no Date header, so workers cannot agree on "
+                "when a lease runs out; use a store that does"
+            )
+        return parsedate_to_datetime(said)
 
     def ensure_bucket(self) -> None:
         """Make the bucket if there is none. The first call that says so if the keys are wrong."""

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
 
-from crawler.decode import decode
-from crawler.rejections import ImageRejected
+import numpy as np
+from numpy.typing import NDArray
+
 from flows.encoders import EncoderSource
-from flows.errors import Permanent
+from flows.pixel_feed import PixelFeed, Unreadable
 from flows.progress import Progress, Watch, silent, unwatched
 from flows.records import new_run_id, once
 from flows.rows import PreLabelRow
+from flows.unreadable import UnreadableRow, record_unreadable, unreadable
 from flows.workspace import Workspace
+from model.calibration import Calibration, fit_calibration
 from model.encoder import ClipEncoder
+from model.prelabel import PromptEmbeddings, margins, prior_calibrations
 from model.prelabel import prelabel as score_against_prompts
 
 EMBED_SHARD_IMAGES = 1000
 """How many pictures one task embeds; each batch in it is committed by itself."""
 
 EMBED_BATCH_IMAGES = 64
+"""How many vectors are committed at a time: what a kill can take back."""
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +47,16 @@ class PrelabelResult:
     """Pictures with a pre-label for every label of the project."""
     suggested: dict[str, int]
     """Per label, how many pictures score 0.5 or more."""
+    unreadable: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Pictures without an embedding because they do not decode, by reason."""
     seconds: float
 
     def __str__(self) -> str:
         """Return the line with which the stage ends."""
         yes = ", ".join(f"{label} {count}" for label, count in self.suggested.items())
+        refused = f"unreadable {sum(self.unreadable.values())} " if self.unreadable else ""
         return (
-            f"pre-labelled {self.scored} embedded {self.embedded} suggested {yes} "
+            f"pre-labelled {self.scored} embedded {self.embedded} {refused}suggested {yes} "
             f"in {self.seconds:.0f} s"
         )
 
@@ -65,27 +79,56 @@ def embed_shard(
 ) -> int:
     """Embed those pictures and store the vectors, a batch at a time; return how many.
 
-    Every picture here was decoded once when it was collected, so one that does not decode now has
-    been damaged in the store: that is an error, not a row.
+    Other processes decode ahead of the encoder. A picture that does not decode, or whose bytes are
+    gone, becomes a row with a reason (`flows.unreadable`).
     """
     max_pixels = workspace.project.policy().max_pixels
-    for start in range(0, len(sha256s), EMBED_BATCH_IMAGES):
-        batch = sha256s[start : start + EMBED_BATCH_IMAGES]
-        images = []
-        for sha256 in batch:
-            try:
-                images.append(
-                    decode(workspace.catalog.read_image_bytes(sha256), max_pixels=max_pixels)
-                )
-            except ImageRejected as error:
-                raise Permanent(
-                    f"image {sha256} no longer decodes ({error}); it did when it was collected, "
-                    f"so check the store, or raise max_pixels if it was lowered since"
-                ) from error
-        vectors_BD = encoder.encode_images(images)
-        workspace.catalog.add_embeddings(encoder.id, list(batch), vectors_BD)
-        progress(start + len(batch), len(sha256s))
-    return len(sha256s)
+    catalog = workspace.catalog
+    places = catalog.places(sha256s)
+    embedded = done = 0
+    with PixelFeed(encoder.preprocessing, max_pixels=max_pixels) as feed:
+        found = feed.pixels(
+            sha256s, lambda sha256: catalog.read_image_bytes(sha256, places.get(sha256))
+        )
+        for batch in _in_batches(found, EMBED_BATCH_IMAGES):
+            seen = {sha256: each for sha256, each in batch if not isinstance(each, Unreadable)}
+            if seen:
+                vectors_BD = _encoded(encoder, list(seen.values()))
+                catalog.add_embeddings(encoder.id, list(seen), vectors_BD)
+            record_unreadable(
+                workspace.store,
+                [
+                    UnreadableRow(
+                        sha256=sha256,
+                        encoder_id=encoder.id,
+                        reason=each.reason,
+                        detail=each.detail,
+                        at=datetime.now(UTC),
+                    )
+                    for sha256, each in batch
+                    if isinstance(each, Unreadable)
+                ],
+            )
+            embedded += len(seen)
+            done += len(batch)
+            progress(done, len(sha256s))
+    return embedded
+
+
+def _encoded(encoder: ClipEncoder, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    size = encoder.batch_size
+    return np.concatenate(
+        [
+            encoder.encode_pixels(np.stack(pixels[start : start + size]))
+            for start in range(0, len(pixels), size)
+        ]
+    )
+
+
+def _in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    left = iter(items)
+    while batch := list(itertools.islice(left, size)):
+        yield batch
 
 
 def embed(workspace: Workspace, source: EncoderSource, *, progress: Progress = silent) -> int:
@@ -96,11 +139,12 @@ def embed(workspace: Workspace, source: EncoderSource, *, progress: Progress = s
     encoder_id = source.id()
     shards = plan_embedding(workspace, encoder_id)
     total = sum(map(len, shards))
-    done = 0
+    embedded = done = 0
     for shard in shards:
         watch = _offset(progress, done, total)
-        done += embed_shard(workspace, source.load(), shard, progress=watch)
-    return done
+        embedded += embed_shard(workspace, source.load(), shard, progress=watch)
+        done += len(shard)
+    return embedded
 
 
 def _offset(progress: Progress, before: int, total: int) -> Progress:
@@ -111,11 +155,16 @@ def _offset(progress: Progress, before: int, total: int) -> Progress:
 def score_prelabels(workspace: Workspace, source: EncoderSource) -> dict[str, int]:
     """Score every embedded picture on every label; return per label how many score >= 0.5.
 
-    All are scored again each time: it is one matrix product, and prompts may have changed.
+    Scales and offsets are fitted on the decisions so far. All are scored again each time, from
+    stored embeddings: it is one matrix product, and prompts or decisions may have changed.
     """
     prompts = source.prompts(workspace.project.taxonomy())
     sha256s, embeddings_ND = workspace.catalog.embeddings(source.id())
-    scores_NL = score_against_prompts(embeddings_ND, prompts, encoder_id=source.id())
+    margin_NL = margins(embeddings_ND, prompts, encoder_id=source.id())
+    fitted = calibrations(workspace, prompts, sha256s, margin_NL)
+    scores_NL = score_against_prompts(
+        embeddings_ND, prompts, encoder_id=source.id(), calibrations=fitted
+    )
     workspace.catalog.put_prelabels(
         [
             PreLabelRow(
@@ -131,6 +180,32 @@ def score_prelabels(workspace: Workspace, source: EncoderSource) -> dict[str, in
     )
     counts_L = (scores_NL >= 0.5).sum(axis=0)
     return {label: int(n) for label, n in zip(prompts.labels, counts_L, strict=True)}
+
+
+def calibrations(
+    workspace: Workspace,
+    prompts: PromptEmbeddings,
+    sha256s: Sequence[str],
+    margin_NL: NDArray[np.float64],
+) -> list[Calibration]:
+    """Return every label's calibration, fitted on its decisions; an unsure one says nothing.
+
+    `margin_NL` are `model.prelabel.margins` of the stored embeddings of `sha256s`.
+    """
+    row_of = {sha256: row for row, sha256 in enumerate(sha256s)}
+    decided: dict[str, list[tuple[int, bool]]] = {label: [] for label in prompts.labels}
+    for (sha256, label), decision in sorted(workspace.catalog.latest_decisions().items()):
+        if label in decided and sha256 in row_of and decision.answer != "unsure":
+            decided[label].append((row_of[sha256], decision.answer == "yes"))
+    found = []
+    for column, (label, prior) in enumerate(
+        zip(prompts.labels, prior_calibrations(prompts), strict=True)
+    ):
+        margin_N = margin_NL[:, column]
+        rows = [row for row, _ in decided[label]]
+        yes_N = np.array([yes for _, yes in decided[label]], dtype=bool)
+        found.append(fit_calibration(prior, margin_N, margin_N[rows], yes_N))
+    return found
 
 
 def prelabel(
@@ -160,7 +235,20 @@ def prelabel(
             embedded=embedded + newly,
             scored=scored,
             suggested=suggested,
+            unreadable=_unreadable(workspace, source.id()),
             seconds=round(time.monotonic() - started, 2),
         )
 
     return once(workspace.store, run_id, "prelabel", PrelabelResult, work)
+
+
+def _unreadable(workspace: Workspace, encoder_id: str) -> dict[str, int]:
+    reasons = {
+        row.sha256: row.reason
+        for row in unreadable(workspace.store)
+        if row.encoder_id == encoder_id
+    }
+    if reasons:
+        missing = set(workspace.catalog.without_embedding(encoder_id))
+        reasons = {sha256: reason for sha256, reason in reasons.items() if sha256 in missing}
+    return dict(sorted(Counter(reasons.values()).items()))

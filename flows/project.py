@@ -99,6 +99,7 @@ class LabelConfig(_Section):
         default=[], min_length=1, description="a list of one sentence or more"
     )
     against: list[Prompt] = Field(default=[], description="a list of sentences")
+    synonyms: list[Prompt] = Field(default=[], description="a list of names")
 
     @model_validator(mode="before")
     @classmethod
@@ -155,6 +156,10 @@ class EncoderSettings(_Section):
     )
     checkpoint: Path | None = Field(
         default=None, strict=False, description="the path of a file or folder, as a string"
+    )
+
+    backend: Literal["auto", "torch", "onnx", "onnx-int8", "torch-bf16"] = Field(
+        default="torch", description='"auto", "torch", "onnx", "onnx-int8" or "torch-bf16"'
     )
 
     @model_validator(mode="after")
@@ -276,7 +281,10 @@ class Project(_Section):
         return Taxonomy(
             labels=tuple(
                 LabelPrompt(
-                    label=label.name, prompts=tuple(label.prompts), against=tuple(label.against)
+                    label=label.name,
+                    prompts=tuple(label.prompts),
+                    against=tuple(label.against),
+                    synonyms=tuple(label.synonyms),
                 )
                 for label in self.labels
             )
@@ -309,6 +317,7 @@ class Project(_Section):
             model=self.encoder.model,
             pretrained=self.encoder.pretrained,
             checkpoint=None if checkpoint is None else self.root / checkpoint.expanduser(),
+            backend=self.encoder.backend,
         )
 
     def train_config(self) -> TrainConfig:
@@ -333,6 +342,8 @@ contact = "you@example.org"
 name = "turntable"
 # What CLIP is asked. Left out, it is "a photo of a turntable".
 prompts = ["a photo of a turntable", "a record player with its tonearm"]
+# Other names of it, each put into several sentences; may be left out.
+synonyms = ["gramophone"]
 # What a picture without the label looks like; may be left out.
 against = ["a photo of a room", "a photo of a loudspeaker"]
 
@@ -370,6 +381,7 @@ schedule = "0 3 * * *"
 [encoder]
 model = "ViT-B-32"
 pretrained = "laion2b_s34b_b79k"   # downloaded by open_clip when it is first used
+backend = "auto"                   # measured once on your own pictures; "torch" is the reference
 # checkpoint = "weights/mine"      # instead: a folder with open_clip_config.json and safetensors
 
 # ---- Limits: how politely and how much is fetched. These are the defaults. ----

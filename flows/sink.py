@@ -23,6 +23,7 @@ from flows.live import Live
 from flows.rows import ImageRow, LinkRow, Provenance
 from flows.shards import MAX_SHARD_BYTES, MAX_SHARD_IMAGES, Member, Place, write_shard
 from flows.tables import chunks, sql_in
+from flows.tombstones import keep_out
 from flows.workspace import Workspace
 
 _WITHDRAWN = {
@@ -139,6 +140,7 @@ class Sink:
     def _commit(self) -> None:
         """Bytes, then image rows, then link rows: see the head of this module."""
         catalog, store = self._workspace.catalog, self._workspace.store
+        self._candidates, self._links = keep_out(store, self._candidates, self._links)
         by_sha256 = {each.fingerprint.sha256: each for each in self._candidates}
         stored = catalog.places(list(by_sha256))
         new = [each for sha256, each in by_sha256.items() if sha256 not in stored]

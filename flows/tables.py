@@ -11,9 +11,13 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 # Lance reads this when it is imported; it warns about every table that does not exist yet.
 os.environ.setdefault("LANCE_LOG", "error")
@@ -34,6 +38,13 @@ _CHUNK_ROWS = 1000
 _CHUNK_CHARACTERS = 2**20
 """Rows are looked up by a condition that spells their keys out; it is kept within these."""
 
+INDEX_PARTITION_ROWS = 20_000
+INDEX_PROBES = 16
+INDEX_REFINE = 4
+"""How vectors are indexed; tests/bench/search.py measures recall and time of these."""
+
+_FOLDERS = ("data", "_deletions")
+"""Where a version's rows lie, below its table; transactions name rows by their places alone."""
 
 _LANCE_ERRORS = (OSError, ValueError, RuntimeError)
 _REFUSALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403 Forbidden")
@@ -72,6 +83,15 @@ def bypass_proxies(store: ObjectStore) -> None:
             if "127.0.0.1" not in given:
                 ours = "127.0.0.1,localhost,::1"
                 os.environ[name] = f"{given},{ours}" if given else ours
+
+
+def table_names(store: ObjectStore, below: str = "") -> Iterator[str]:
+    """Yield the name of every table in the bucket, as `Table` takes it."""
+    for folder in store.folders(f"tables/{below}"):
+        if folder.endswith(".lance"):
+            yield below + folder.removesuffix(".lance")
+        else:
+            yield from table_names(store, f"{below}{folder}/")
 
 
 class Table:
@@ -113,6 +133,49 @@ class Table:
         """Yield those columns of the rows that meet the condition, a dict a row."""
         for batch in self.batches(columns, where):
             yield from batch.to_pylist()
+
+    def nearest(
+        self, column: str, vector: NDArray[np.float32], limit: int, *, returned: str
+    ) -> list[tuple[str, float]]:
+        """Return `returned` and the cosine of the rows whose vectors are nearest, nearest first.
+
+        By the column's index where there is one, rows that came after it compared one by one;
+        exactly, by comparing all, where there is none.
+        """
+        dataset = self._open()
+        if dataset is None:
+            return []
+        with self._explained():
+            found = dataset.to_table(
+                columns=[returned, "_distance"],
+                nearest={
+                    "column": column,
+                    "q": vector.astype(np.float16),
+                    "k": limit,
+                    "metric": "cosine",
+                    "nprobes": INDEX_PROBES,
+                    # What the index takes for nearest is ranked again by the vectors themselves.
+                    "refine_factor": INDEX_REFINE,
+                },
+            )
+        distance = found["_distance"].to_pylist()
+        return list(zip(found[returned].to_pylist(), [1 - each for each in distance], strict=True))
+
+    def index_vectors(self, column: str) -> None:
+        """Make, or bring up to date, the index that `nearest` uses. One commit, safe to repeat."""
+        dataset = self._open()
+        if dataset is None:
+            return
+        with self._explained():
+            if any(column in index["fields"] for index in dataset.list_indices()):
+                dataset.optimize.optimize_indices()
+                return
+            dataset.create_index(
+                column,
+                index_type="IVF_HNSW_SQ",
+                metric="cosine",
+                num_partitions=max(1, dataset.count_rows() // INDEX_PARTITION_ROWS),
+            )
 
     def append(self, rows: pa.Table) -> None:
         """Add rows. Appends of several processes at once all stay."""
@@ -172,6 +235,93 @@ class Table:
             return result
 
         return self._claim(work)
+
+    def columns(self) -> list[str]:
+        """Return the names of the table's columns; none if there is no table yet."""
+        dataset = self._open()
+        return [] if dataset is None else list(dataset.schema.names)
+
+    def delete(self, columns: Sequence[str], chosen: Callable[[dict[str, Any]], bool]) -> int:
+        """Delete the rows of which `chosen`, given those columns, says so; return how many.
+
+        Which rows those were is not spelled out in the table's history: only their places are.
+        The bytes stay until `vacuum`.
+        """
+        if self._open() is None:
+            return 0
+
+        def work(dataset: lance.LanceDataset) -> int:
+            places = [
+                record["_rowid"]
+                for batch in dataset.to_batches(
+                    columns=list(columns), with_row_id=True, batch_size=BATCH_ROWS
+                )
+                for record in batch.to_pylist()
+                if chosen(record)
+            ]
+            if not places:
+                return 0
+            # A place means another row once the table has been compacted: never retried unseen.
+            deleted = dataset.delete(
+                f"_rowid IN ({', '.join(map(str, places))})", conflict_retries=0
+            )
+            return int(deleted["num_deleted_rows"])
+
+        return self._claim(work)
+
+    def vacuum(self, older_than: timedelta) -> int:
+        """Pack the table, and drop the versions that are older; return the bytes that went.
+
+        What was deleted or replaced in the latest version goes with the last version that has it.
+        Readers of an older version, and writers that began before it, start anew.
+        """
+        if self._open() is None:
+            return 0
+
+        def work(dataset: lance.LanceDataset) -> int:
+            dataset.optimize.compact_files(materialize_deletions_threshold=0.0)
+            packed = self._open_or_create()
+            return int(packed.cleanup_old_versions(older_than).bytes_removed)
+
+        return self._claim(work)
+
+    def drop_strays(self, older_than: timedelta) -> list[str]:
+        """Delete files that no version needs; return the keys of those that are too young for it.
+
+        They are what a writer left that was killed before its commit; a young one may belong to a
+        writer that is still at work.
+        """
+        dataset = self._open()
+        if dataset is None:
+            return []
+        files = list(self._store.list(f"tables/{self.name}.lance/"))
+        now = self._store.clock()
+        # Listed before the versions are: what is committed in between is known to be needed.
+        needed = self._needed()
+        young = []
+        for info in files:
+            folder, _, name = info.key.removeprefix(f"tables/{self.name}.lance/").partition("/")
+            if folder not in _FOLDERS or name in needed:
+                continue
+            if now - info.last_modified < older_than:
+                young.append(info.key)
+            else:
+                self._store.delete(info.key)
+        return young
+
+    def _needed(self) -> set[str]:
+        """Return the names of the files that some version needs."""
+        needed: set[str] = set()
+        dataset = self._open_or_create()
+        with self._explained():
+            for version in dataset.versions():
+                then = dataset.checkout_version(version["version"])
+                for fragment in then.get_fragments():
+                    needed.update(Path(file.path).name for file in fragment.data_files())
+                    deletions = fragment.deletion_file()
+                    if deletions is not None:
+                        needed.add(Path(deletions).name)
+        return needed
 
     def _claim(self, work: Callable[[lance.LanceDataset], R]) -> R:
         """Do `work` on the latest version until its commit is not beaten by another's."""

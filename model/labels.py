@@ -6,6 +6,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+TEMPLATES = ("a photo of a {}", "{}", "a {}", "a close-up photo of a {}")
+"""What a synonym is put into: a few of those that CLIP's authors average over."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelPrompt:
@@ -13,21 +16,34 @@ class LabelPrompt:
 
     `prompts` describe pictures that have the label, `against` pictures that do not. Without
     `against`, the question is put against a background that knows no label (`model.prelabel`).
+    `synonyms` are other names of the label; each is put into every one of `templates`, where {} is.
     Raises ValueError when the label is blank, has no prompt, or has a blank one.
     """
 
     label: str
     prompts: tuple[str, ...]
     against: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
+    templates: tuple[str, ...] = TEMPLATES
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that describes a picture with the label: the prompts, then the synonyms' sentences."""
+        filled = [each.replace("{}", name) for name in self.synonyms for each in self.templates]
+        return tuple(dict.fromkeys((*self.prompts, *filled)))
 
     def __post_init__(self) -> None:
         if not self.label.strip():
             raise ValueError("a label has an empty name: give it one")
-        if not self.prompts:
+        if not self.prompts and not self.synonyms:
             raise ValueError(
                 f"label {self.label!r} has no prompt: give at least one, such as 'a photo of ...'"
             )
-        if not all(prompt.strip() for prompt in (*self.prompts, *self.against)):
+        if not all("{}" in template for template in self.templates):
+            raise ValueError(
+                f"label {self.label!r} has a template without {{}}: say where its name goes"
+            )
+        if not all(text.strip() for text in (*self.prompts, *self.against, *self.synonyms)):
             raise ValueError(f"label {self.label!r} has an empty prompt: write it out or remove it")
 
 
@@ -55,6 +71,6 @@ class Taxonomy:
     @property
     def id(self) -> str:
         """12 hex digits that change with any name, any prompt, and any order."""
-        everything = [[label.label, label.prompts, label.against] for label in self.labels]
+        everything = [[label.label, label.texts, label.against] for label in self.labels]
         canonical = json.dumps(everything, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]

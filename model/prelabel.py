@@ -11,8 +11,8 @@ Two priors stand in for what nobody has measured yet on the user's pictures. `sc
 that the model was trained with. `offset` is the log odds that a picture has the label: even (0) when
 the user wrote what to ask against, since those prompts draw the line; ONE_IN_TEN against the generic
 background, because almost any concrete noun fits a picture a little better than "a photo" does, and
-because most crawled pictures lack any given label. Scores rank pictures for review; how far they can
-be read as probabilities is for the reviewed pictures to say.
+because most crawled pictures lack any given label. Until pictures are reviewed, scores rank; from
+then on the decisions themselves fit scale and offset (`model.calibration`), on stored embeddings.
 
 Shapes: N images, L labels, D embedding.
 """
@@ -22,10 +22,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.calibration import Calibration
 from model.encoder import ClipEncoder, EncoderMismatch
 from model.labels import Taxonomy
 
@@ -63,9 +65,7 @@ def embed_prompts(encoder: ClipEncoder, taxonomy: Taxonomy) -> PromptEmbeddings:
         taxonomy_id=taxonomy.id,
         encoder_id=encoder.id,
         labels=taxonomy.names,
-        positive_LD=np.stack(
-            [_mean_direction(encoder, label.prompts) for label in taxonomy.labels]
-        ),
+        positive_LD=np.stack([_mean_direction(encoder, label.texts) for label in taxonomy.labels]),
         negative_LD=np.stack(
             [
                 _mean_direction(encoder, label.against) if label.against else background_D
@@ -79,11 +79,12 @@ def embed_prompts(encoder: ClipEncoder, taxonomy: Taxonomy) -> PromptEmbeddings:
     )
 
 
-def prelabel(
+def margins(
     embeddings_ND: NDArray[np.float32], prompts: PromptEmbeddings, *, encoder_id: str
-) -> NDArray[np.float32]:
-    """Return scores, float32 (N, L) in [0, 1], columns in the order of `prompts.labels`.
+) -> NDArray[np.float64]:
+    """Return how much nearer each picture is to what a label is than to what it is not.
 
+    float64 (N, L), in units of `logit_scale`, columns in the order of `prompts.labels`.
     `embeddings_ND` are unit vectors made by the encoder `encoder_id`; EncoderMismatch is raised when
     the prompts come from another one, or have another dimension.
     """
@@ -98,13 +99,49 @@ def prelabel(
             f"embeddings of {encoder_id} must have shape (N, {dim}), not {embeddings_ND.shape}"
         )
     contrast_LD = prompts.positive_LD - prompts.negative_LD
-    scores_NL = np.empty((len(embeddings_ND), len(prompts.labels)), dtype=np.float32)
+    margin_NL = np.empty((len(embeddings_ND), len(prompts.labels)))
     for column, contrast_D in enumerate(contrast_LD):
         # One product a label: in one for all, BLAS may round a column by how many stand beside it.
-        margin_N = (embeddings_ND @ contrast_D).astype(np.float64)
-        logit_N = prompts.logit_scale * margin_N + float(prompts.offset_L[column])
-        scores_NL[:, column] = np.exp(-np.logaddexp(0.0, -logit_N))  # sigmoid, without overflow
+        margin_NL[:, column] = embeddings_ND @ contrast_D
+    return prompts.logit_scale * margin_NL
+
+
+def prior_calibrations(prompts: PromptEmbeddings) -> tuple[Calibration, ...]:
+    """Return what stands in for decisions, one a label: the model's own scale, the prior's offset."""
+    return tuple(Calibration(scale=1.0, offset=float(offset)) for offset in prompts.offset_L)
+
+
+def prelabel(
+    embeddings_ND: NDArray[np.float32],
+    prompts: PromptEmbeddings,
+    *,
+    encoder_id: str,
+    calibrations: Sequence[Calibration] | None = None,
+) -> NDArray[np.float32]:
+    """Return scores, float32 (N, L) in [0, 1], columns in the order of `prompts.labels`.
+
+    `calibrations` are those fitted on decisions, one a label; without, the priors are taken. Raises
+    EncoderMismatch as `margins` does.
+    """
+    margin_NL = margins(embeddings_ND, prompts, encoder_id=encoder_id)
+    scores_NL = np.empty(margin_NL.shape, dtype=np.float32)
+    for column, calibration in enumerate(calibrations or prior_calibrations(prompts)):
+        scores_NL[:, column] = calibration.probabilities(margin_NL[:, column])
     return scores_NL
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """The answer that a score suggests, and how sure it is."""
+
+    answer: Literal["yes", "no"]
+    sure: float
+    """The probability of that answer, in [0.5, 1]."""
+
+
+def suggest(score: float) -> Suggestion:
+    """Return the likelier answer to a calibrated score in [0, 1]; yes where they are equal."""
+    return Suggestion("yes", score) if score >= 0.5 else Suggestion("no", 1 - score)
 
 
 def _mean_direction(encoder: ClipEncoder, texts: Sequence[str]) -> NDArray[np.float32]:

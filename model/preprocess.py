@@ -40,7 +40,7 @@ class Preprocessing:
     std: tuple[float, float, float]
     resize_mode: ResizeMode
     interpolation: Literal["bicubic", "bilinear"]
-    fill: int
+    fill_color: int
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Preprocessing:
@@ -61,7 +61,7 @@ class Preprocessing:
             resize_mode=mode,
             # open_clip takes "random", a training setting, for bicubic.
             interpolation="bilinear" if interpolation == "bilinear" else "bicubic",
-            fill=int(config.get("fill_color") or 0),
+            fill_color=int(config.get("fill_color") or 0),
         )
 
     @property
@@ -75,7 +75,7 @@ class Preprocessing:
         height, width = self.size
         fitted = self._fitted(image)
         if fitted.size != (width, height):
-            fitted = _centred(fitted, width, height, self.fill)
+            fitted = _centred(fitted, width, height, self.fill_color)
         return np.asarray(fitted.convert("RGB"))
 
     def _fitted(self, image: Image.Image) -> Image.Image:

@@ -155,6 +155,9 @@ class Leases:
         self.asked.append(host)
         return self._owners.setdefault(host, self._owner) == self._owner
 
+    def rest(self, host: str, seconds: float) -> None:
+        """Be told what the host asks of whoever comes next."""
+
 
 def test_a_host_is_asked_only_while_it_is_held() -> None:
     """Robots.txt included; the links of a host that another holds wait, and are given up at last."""
@@ -209,6 +212,8 @@ def test_a_host_that_is_let_go_is_visited_after_all() -> None:
 
 
 def test_a_host_is_held_before_every_request() -> None:
+    """Twice for each: before its robots.txt, and when its turn has come after a wait."""
+
     async def scenario() -> list[str]:
         async with serving(
             {"/a.jpg": status(302, {"Location": "/b.jpg"}), "/b.jpg": JPEG}
@@ -221,7 +226,7 @@ def test_a_host_is_held_before_every_request() -> None:
                 assert [type(each) async for each in outcomes] == [Fetched]
             return leases.asked
 
-    assert len(asyncio.run(scenario())) == 2
+    assert len(asyncio.run(scenario())) == 4
 
 
 # --- memory

@@ -49,7 +49,7 @@ def test_pixels_are_those_of_open_clip_byte_for_byte(settings: dict[str, Any]) -
 
 
 def test_a_jpeg_decoded_smaller_gives_nearly_the_same_pixels(shared: Path) -> None:
-    """Half a grey level in the mean; photographs of a camera's size, which the sets do not have."""
+    """Two grey levels of 255 in the mean; photographs of a camera's size, which the sets do not have."""
     preprocessing = Preprocessing.of(CLIP)
     for path in sorted((shared / "data" / "hymenoptera" / "images").iterdir())[:3]:
         with Image.open(path) as image:
@@ -61,7 +61,7 @@ def test_a_jpeg_decoded_smaller_gives_nearly_the_same_pixels(shared: Path) -> No
             reduced.draft(None, preprocessing.draft_size)
             assert 2 * 224 <= min(reduced.size) < min(whole.size)
             pair = [preprocessing.pixels(each).astype(np.int16) for each in (whole, reduced)]
-        assert np.abs(pair[0] - pair[1]).mean() < 0.5
+        assert np.abs(pair[0] - pair[1]).mean() < 2
 
 
 @pytest.mark.parametrize(
