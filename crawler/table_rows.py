@@ -170,6 +170,7 @@ class _Csv:
     def __init__(self, path: Path, name: str, *, delimiter: str) -> None:
         self._path = path
         self._delimiter = delimiter
+        next(_lines(path), None)  # refused now, if at all
         first = next((row for _, row in self._cells() if isinstance(row, list)), None)
         if first is None:
             raise TableUnreadable(f"table {name} is empty")

@@ -131,8 +131,9 @@ def dry_label(workspace: Workspace, source: EncoderSource, path: Path) -> Iterat
         margin_NL = margins(embeddings_ND, prompts, encoder_id=source.id())
         fitted = calibrations(workspace, prompts, sha256s, margin_NL)
     for member in archive_members(path):
-        if isinstance(member, SkippedMember):
-            yield DryLabel(name=member.name, scores={}, refused=member.detail)
+        if not isinstance(member, tuple):
+            if isinstance(member, SkippedMember):
+                yield DryLabel(name=member.name, scores={}, refused=member.detail)
             continue
         if isinstance(member, TakenBefore):
             continue
