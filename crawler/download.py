@@ -82,11 +82,23 @@ class Downloader:
             user_agent=self.policy.user_agent,
             allow_private=self.allow_private,
             backoff_s=self.backoff_s,
+            turn=self._between,
         )
         # Of silences alone: the whole is bounded by what comes, see `_Attempt`.
         self.limits = aiohttp.ClientTimeout(
             sock_connect=self.policy.timeout_s, sock_read=self.policy.timeout_s
         )
+
+    @asynccontextmanager
+    async def _between(self, url: str) -> AsyncIterator[None]:
+        """Ask for tdmrep.json between robots.txt and the first picture, a Crawl-delay from both.
+
+        Without a slot: whoever asks holds the only one of a host that is new.
+        """
+        delay_s = await self.robots.crawl_delay(url)
+        await asyncio.sleep(delay_s)
+        yield
+        self.gates.delay(urlsplit(url).netloc.lower(), delay_s)
 
     async def take(self, turn: Turn) -> Outcome | Again:
         """Return what became of the link of `turn`; never raises for what a site does.
@@ -183,6 +195,7 @@ class _Attempt:
         self._require_awake(host)
         await self._require_lease(host)
         require_consent(await robots.allowed(url))
+        require_consent(await robots.use(url))
         delay_s = await robots.crawl_delay(url)
         async with gates.slot(host, crawl_delay_s=delay_s, claimed=claimed):
             self._require_awake(host)  # it may have failed others while this one waited

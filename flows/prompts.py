@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crawler.archive import SkippedMember, TakenBefore, archive_members
+from crawler.archive import SkippedMember, archive_members
 from crawler.decode import decode, examine
 from crawler.rejections import ImageRejected
 from flows.contact_sheet import Card
@@ -134,8 +134,6 @@ def dry_label(workspace: Workspace, source: EncoderSource, path: Path) -> Iterat
         if not isinstance(member, tuple):
             if isinstance(member, SkippedMember):
                 yield DryLabel(name=member.name, scores={}, refused=member.detail)
-            continue
-        if isinstance(member, TakenBefore):
             continue
         name, data = member
         try:

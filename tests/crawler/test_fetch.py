@@ -271,7 +271,7 @@ def test_a_long_retry_after_ends_the_attempts_and_leaves_the_host_alone(form: st
 
     outcomes, requests = asyncio.run(scenario())
     assert [rejected(each).transient for each in outcomes] == [True, True]
-    assert requests == 2  # robots.txt and /a.jpg
+    assert requests == 2 + 1  # robots.txt, tdmrep.json, and /a.jpg
 
 
 def test_a_host_that_fails_again_and_again_is_left_alone() -> None:
@@ -284,7 +284,7 @@ def test_a_host_that_fails_again_and_again_is_left_alone() -> None:
     outcomes, requests = asyncio.run(scenario())
     assert len(outcomes) == 60
     assert all(rejected(each).transient for each in outcomes)
-    assert requests == 1 + 8  # robots.txt, and as many as it may fail
+    assert requests == 2 + 8  # robots.txt, tdmrep.json, and as many as it may fail
 
 
 def test_a_body_shorter_than_it_claims_is_truncated_and_transient() -> None:
@@ -544,3 +544,23 @@ def test_a_data_address_that_is_no_use_is_rejected(url: str, reason: Reason) -> 
     link = ImageLink(url=url, page_url="", found_by="test")
     (outcome,) = asyncio.run(fetch_all([link], policy))
     assert rejected(outcome).reason == reason
+
+
+def test_a_reservation_for_the_whole_site_is_heeded_and_asked_for_once() -> None:
+    """tdmrep.json forbids one folder; the evidence says where that stood."""
+    terms = b'[{"location": "/mine/*", "tdm-reservation": 1}]'
+
+    async def scenario() -> tuple[dict[str, object], int]:
+        pages = {"/.well-known/tdmrep.json": terms, "/mine/a.jpg": JPEG, "/b.jpg": JPEG}
+        async with serving(pages) as server:
+            links = [server.link("/mine/a.jpg"), server.link("/b.jpg")]
+            outcomes = await fetch_all(links, FAST)
+            asked = server.asked("/.well-known/tdmrep.json")
+        return {type(each).__name__: each for each in outcomes}, asked
+
+    outcomes, asked = asyncio.run(scenario())
+    assert isinstance(outcomes["Fetched"], Fetched)
+    assert outcomes["Fetched"].link.url.endswith("/b.jpg")
+    assert rejected(outcomes["Rejected"]).reason is Reason.TDMREP
+    assert rejected(outcomes["Rejected"]).detail.count("/.well-known/tdmrep.json")
+    assert asked == 1

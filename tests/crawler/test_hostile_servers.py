@@ -33,8 +33,11 @@ _POLICY = dataclasses.replace(FAST, timeout_s=0.5, max_bytes=1_000_000)
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
+_ABOUT_CONSENT = ["/robots.txt", "/.well-known/tdmrep.json"]
+
+
 class _Hostile:
-    """A server that answers robots.txt like any other, and pictures with what a test gives it."""
+    """A server that is asked about consent like any other, and gives pictures as a test says."""
 
     def __init__(self, answer: Answer, *, also_robots: bool = False) -> None:
         self.port = 0
@@ -58,7 +61,7 @@ class _Hostile:
             head = await reader.readuntil(b"\r\n\r\n")
             path = head.split(b" ", 2)[1].decode()
             self.asked.append(path)
-            if path == "/robots.txt" and not self._also_robots:
+            if path in _ABOUT_CONSENT and not self._also_robots:
                 writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
             else:
                 await self._answer(writer)
@@ -213,7 +216,7 @@ def test_a_server_that_drips_is_asked_once(answer: Answer) -> None:
             await fetch_all([hostile.link()], _POLICY)
             return hostile.asked
 
-    assert asyncio.run(scenario()) == ["/robots.txt", "/a.jpg"]
+    assert asyncio.run(scenario()) == [*_ABOUT_CONSENT, "/a.jpg"]
 
 
 def test_a_host_that_only_drips_is_left_alone_after_one_round() -> None:
@@ -224,7 +227,7 @@ def test_a_host_that_only_drips_is_left_alone_after_one_round() -> None:
             outcomes = await fetch_all((hostile.link(f"{at}.jpg") for at in range(200)), _POLICY)
             return len(outcomes), len(hostile.asked)
 
-    assert asyncio.run(scenario()) == (200, 1 + _POLICY.concurrency_per_host)
+    assert asyncio.run(scenario()) == (200, len(_ABOUT_CONSENT) + _POLICY.concurrency_per_host)
 
 
 def test_a_robots_txt_that_drips_is_asked_for_once() -> None:

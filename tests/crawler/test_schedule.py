@@ -160,7 +160,7 @@ class Leases:
 
 
 def test_a_host_is_asked_only_while_it_is_held() -> None:
-    """Robots.txt included; the links of a host that another holds wait, and are given up at last."""
+    """Robots.txt and tdmrep.json included; the links of a host that another holds wait, and are given up at last."""
 
     async def scenario() -> tuple[list[object], int, int]:
         async with serving({"/a.jpg": JPEG}) as ours, serving({"/a.jpg": JPEG}) as theirs:
@@ -177,7 +177,7 @@ def test_a_host_is_asked_only_while_it_is_held() -> None:
             return found, len(ours.requests), len(theirs.requests)
 
     found, ours, theirs = asyncio.run(scenario())
-    assert (ours, theirs) == (6, 0)
+    assert (ours, theirs) == (2 + 5, 0)
     assert [type(each) for each in found] == [Fetched] * 5 + [Rejected] * 5
     for each in found[5:]:
         assert isinstance(each, Rejected)
