@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import imagehash
-from PIL import Image
+# One picture is no work for several threads, and BLAS starts them when numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from crawler.consent import UNSAID, Consent, consent_from_file
 from crawler.decode import Examined, Fingerprint, examine
@@ -35,6 +35,9 @@ _DATA_BYTES = 384 * 2**20
 A few hundred kilobytes can hold a picture of any size; the kernel holds the line where a decoder,
 which may be asked for frames or tiles beyond what its header said, does not.
 """
+
+_BYTES = ("tiny", "views")
+"""Fields of a fingerprint that JSON cannot hold as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,8 @@ def _seen_to_fields(reply: Examined | Refusal) -> dict[str, object]:
     if not isinstance(reply, Examined):
         return {"reason": reply[0], "detail": reply[1]}
     fingerprint = dataclasses.asdict(reply.fingerprint)
-    fingerprint["tiny"] = base64.b64encode(reply.fingerprint.tiny).decode()
+    for name in _BYTES:
+        fingerprint[name] = base64.b64encode(fingerprint[name]).decode()
     thumbnail = base64.b64encode(reply.thumbnail).decode()
     return {"fingerprint": fingerprint, "format": reply.format, "thumbnail": thumbnail}
 
@@ -73,7 +77,8 @@ def _seen_from_fields(fields: dict[str, Any]) -> Examined | Refusal:
     if "reason" in fields:
         return Reason(fields["reason"]), str(fields["detail"])
     fingerprint = fields["fingerprint"]
-    fingerprint["tiny"] = base64.b64decode(fingerprint["tiny"])
+    for name in _BYTES:
+        fingerprint[name] = base64.b64decode(fingerprint[name])
     return Examined(
         fingerprint=Fingerprint(**fingerprint),
         format=fields["format"],
@@ -90,8 +95,6 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    # imagehash imports scipy when it first hashes: no picture should have that on its account.
-    imagehash.phash(Image.new("L", (32, 32)))
     _limit_memory()
     _send(answers, b"")  # ready
     while (body := _next_message(sys.stdin.buffer)) is not None:

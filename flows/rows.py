@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Kept in every table's metadata; a table with a higher one is refused."""
 
 SCHEMA_VERSION_KEY = b"cratedig:schema_version"
@@ -52,7 +52,7 @@ class ImageRow:
     """One image, known by the sha256 of its original bytes.
 
     `shard`, `offset` and `size` say where the bytes lie (key, and a range of bytes in it).
-    `pixel_sha256` to `tiny` are what duplicates are recognised by (`crawler.decode.Fingerprint`); an
+    `pixel_sha256` to `views` are what duplicates are recognised by (`crawler.decode.Fingerprint`); an
     image without `tiny` is nobody's perceptual duplicate. `thumbnail` is a JPEG of at most 256 pixels a side; it is empty in rows that were read without
     it. `consent` is what the site said about use, as JSON. `duplicate_of` is the sha256 of the
     image that is kept in this one's stead.
@@ -70,6 +70,7 @@ class ImageRow:
     dhash: int
     hashable: bool
     tiny: bytes = b""
+    views: bytes = b""
     thumbnail: bytes
     provenance: tuple[Provenance, ...]
     consent_allowed: bool
@@ -208,6 +209,7 @@ def _stored_order(row: ImageRow) -> tuple[Any, ...]:
         row.dhash,
         row.hashable,
         row.tiny,
+        row.views,
         row.thumbnail,
     )
 
@@ -256,6 +258,7 @@ IMAGES = _schema(
     ("dhash", pa.uint64()),
     ("hashable", pa.bool_()),
     ("tiny", pa.binary()),
+    ("views", pa.binary()),
     ("thumbnail", pa.binary()),
     ("provenance", pa.list_(_PROVENANCE)),
     ("consent_allowed", pa.bool_()),

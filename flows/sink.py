@@ -215,6 +215,7 @@ class Sink:
             phash=seen.phash,
             dhash=seen.dhash,
             tiny=seen.tiny,
+            views=seen.views,
             hashable=seen.hashable,
             thumbnail=candidate.thumbnail,
             provenance=(

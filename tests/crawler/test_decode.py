@@ -7,13 +7,14 @@ import io
 import warnings
 from pathlib import Path
 
+import imagehash
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from crawler.decode import Examined, decode, examine
+from crawler.decode import Examined, decode, examine, fingerprint
 from crawler.rejections import ImageRejected, Reason
 from tests.crawler.pictures import encoded, picture
 
@@ -248,6 +249,58 @@ def test_the_same_pixels_in_two_lossless_formats_have_one_pixel_hash() -> None:
     first, second = (examine(encoded(picture(1), each)).fingerprint for each in ("PNG", "BMP"))
     assert first.pixel_sha256 == second.pixel_sha256
     assert first.sha256 != second.sha256
+
+
+def test_files_that_differ_in_metadata_alone_have_one_pixel_hash() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    plain = encoded(picture(1), "JPEG")
+    described = encoded(picture(1), "JPEG", exif=exif, comment=b"a comment")
+    first, second = (examine(each).fingerprint for each in (plain, described))
+    assert first.pixel_sha256 == second.pixel_sha256
+    assert first.sha256 != second.sha256
+
+
+def test_the_same_coded_picture_turned_by_exif_has_another_pixel_hash() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain, turned = encoded(picture(1), "JPEG"), encoded(picture(1), "JPEG", exif=exif)
+    first, second = (examine(each).fingerprint for each in (plain, turned))
+    assert first.pixel_sha256 != second.pixel_sha256
+    assert (first.width, first.height) == (second.height, second.width)
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_with_other_coded_data_has_another_pixel_hash(
+    quality: int, *, progressive: bool
+) -> None:
+    bodies = [
+        encoded(picture(seed), "JPEG", quality=quality, progressive=progressive) for seed in (1, 2)
+    ]
+    first, second = (examine(each).fingerprint for each in bodies)
+    assert first.pixel_sha256 != second.pixel_sha256
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_large_jpeg_that_is_decoded_at_an_eighth_is_found_to_be_cut_off(
+    *, progressive: bool
+) -> None:
+    data = encoded(picture(2, (1920, 1440)), "JPEG", progressive=progressive)
+    assert reason_for(data[: len(data) * 9 // 10]) == Reason.TRUNCATED
+
+
+@pytest.mark.parametrize("size", [(384, 288), (640, 480), (1920, 1440)])
+def test_hashes_are_those_of_imagehash_on_the_whole_picture(
+    shared: Path, size: tuple[int, int]
+) -> None:
+    """Within 2 bits of pHash, as the picture is decoded at 1/2, 1/4 or 1/8."""
+    for file in sorted((shared / "data/hymenoptera/images").iterdir())[:8]:
+        with Image.open(file) as opened:
+            data = encoded(opened.convert("RGB").resize(size), "JPEG", quality=85)
+        expected = int(str(imagehash.phash(Image.open(io.BytesIO(data)))), 16)
+        for seen in (examine(data).fingerprint, fingerprint(data)):
+            assert (seen.phash ^ expected).bit_count() <= 2
 
 
 def test_the_same_pixels_in_another_shape_have_another_pixel_hash() -> None:
