@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from flows.cli import app
 
@@ -15,9 +16,15 @@ SHOWN = sorted(set(re.findall(r"\bcratedig ([a-z]+)\b", README)) - {"turns", "ne
 COMMANDS = {name for name in app if not name.startswith("-")}
 
 
-def _options(command: str) -> set[str]:
-    arguments = app[command].assemble_argument_collection()
-    return {name for argument in arguments for name in argument.names if name.startswith("--")}
+def _options(command: App) -> set[str]:
+    """Return the options of a command and of those below it."""
+    below = {
+        option for name in command if not name.startswith("-") for option in _options(command[name])
+    }
+    if command.default_command is None:
+        return below
+    arguments = command.assemble_argument_collection()
+    return below | {each for argument in arguments for each in argument.names if each[:2] == "--"}
 
 
 def test_every_command_is_shown() -> None:
@@ -27,8 +34,8 @@ def test_every_command_is_shown() -> None:
 
 def test_every_option_that_is_shown_exists() -> None:
     """Options stand in the README beside the commands that take them."""
-    known = {option for command in COMMANDS for option in _options(command)} | {"--help"}
-    assert set(re.findall(r"(?<!\w)--[a-z][a-z-]+", README)) <= known
+    known = {option for command in COMMANDS for option in _options(app[command])} | {"--help"}
+    assert set(re.findall(r"(?<!\w)--[a-z][a-z0-9-]+", README)) <= known
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([a-z-]+)", README))))
