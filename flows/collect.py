@@ -112,7 +112,7 @@ class _Crawl:
                     self.workspace.project.policy(),
                     self.scratch.ledger,
                     on_progress=lambda pages, links: progress(links, None, f"{pages} pages read"),
-                    listed=listing.links() if self.source.table else None,
+                    listed=listing.links(),
                     known=earlier.kept(),
                 )
             with watch(f"fetch {name}") as progress, Ledger(self.scratch.ledger) as ledger:

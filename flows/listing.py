@@ -35,14 +35,18 @@ class Listing:
                 url_column=source.url_column,
             )
 
-    def links(self) -> Iterator[ImageLink]:
-        """Yield the links; SourceInvalid if one leads to other people and they cannot reach us."""
-        if self._table is None:
-            return
+    def links(self) -> Iterator[ImageLink] | None:
+        """Return the links, None without a table.
+
+        SourceInvalid is raised at one that leads to other people if they cannot reach us.
+        """
+        return None if self._table is None else self._read(self._table)
+
+    def _read(self, table: UrlTable) -> Iterator[ImageLink]:
         for address in self._source.start:
             yield ImageLink(url=address, page_url="", found_by="url list")
         hosts: set[str] = set()
-        for link in self._table.links():
+        for link in table.links():
             if self._anonymous and (host := urlsplit(link.url).netloc) not in hosts:
                 hosts.add(host)
                 require_contact(Source(name=self._source.name, start=(link.url,)), _NO_CONTACT)
