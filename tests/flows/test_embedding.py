@@ -159,7 +159,7 @@ from flows.workspace import open_workspace
 
 prelabel.EMBED_BATCH_IMAGES = 2
 
-def say(done, total):
+def say(done, total, said=""):
     print(done, flush=True)
     sys.stdin.readline()
 
