@@ -84,7 +84,8 @@ def test_the_dataset_is_marked_and_a_framed_copy_stands_back(catalog: Catalog) -
     assert (result.images, result.groups, result.duplicates) == (3, 1, 1)
     assert catalog.duplicates() == {rows[1].sha256: rows[0].sha256}
     marked = catalog.image(rows[1].sha256)
-    assert marked is not None and marked.duplicate_how == "second look"
+    assert marked is not None
+    assert marked.duplicate_how == "second look"
 
 
 def test_what_is_new_joins_a_group_and_only_a_rebuild_takes_marks_away(catalog: Catalog) -> None:
