@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from crawler.decode import Fingerprint
 from crawler.hamming import HammingIndex, distances
 from crawler.hashes import TINY_LUMA_SIDE, VIEW_COUNT, symmetries
-from crawler.second_look import Overlay, show_the_same
+from crawler.second_look import Overlay, compare
 
-Found = Literal["same pixels", "perceptual", "second look"]
+Found = Literal["same pixels", "perceptual", "second look", "earlier"]
+"""How a duplicate was found; "earlier" is one that an earlier grouping found and this one did not."""
 
 # Chosen on 149 real files (26 groups, 292 duplicate pairs, and guitars in one pose, buttons with
 # other words, one player in three colours, which are not duplicates). Counting pairs:
@@ -46,6 +47,8 @@ Such a pair is proposed, and the second look decides. Within 8 bits lay every cr
 and mirroring of 140 photographs, and none of 19,460 pairs of different ones.
 """
 
+_MAX_OVERLAYS = 3
+
 Thumbnails = Callable[[Sequence[str]], Mapping[str, bytes]]
 """Gives the thumbnails (JPEG) of those ids; what it leaves out is not looked at, nor merged."""
 
@@ -69,87 +72,166 @@ class DuplicateGroup:
 
 
 def group_duplicates(
-    fingerprints: Sequence[Fingerprint], *, thumbnails: Thumbnails | None = None
+    fingerprints: Sequence[Fingerprint],
+    *,
+    thumbnails: Thumbnails | None = None,
+    earlier: Mapping[str, str] | None = None,
 ) -> list[DuplicateGroup]:
     """Return the groups of two or more, sorted by the kept id; the same for every order of input.
 
-    The best pictures come first (most pixels, then most bytes, then the lowest id): each that no
-    better one has claimed is kept, and claims whatever is left near it. A group therefore hangs on
-    its kept picture, to which every member is near; a chain of small steps cannot grow one.
+    A group is a star: every member is near the kept picture, so that a chain of small steps cannot
+    grow one. The best pictures come first: those with nothing around or over them that another
+    rendition lacks, then most pixels, most bytes, the lowest id. Each that no better one has claimed
+    is kept, and claims whatever is left near it.
+
+    Stars alone could be split by an addition (a large picture that is near some of the members), so
+    groups of earlier calls can be given: `earlier` is the kept id by duplicate. Those pictures stay
+    together. A picture that is near the kept one joins them, and takes its place if it is better and
+    near all the others too. So adding never splits; only removing the kept one, or leaving `earlier`
+    out, groups anew, which then may depend on what was there and never on when it came.
+
     Repeated ids count once. With `thumbnails`, pictures that were cropped, framed, written on or
     turned are found too: those of a few borderline pairs are asked for.
     """
-    unique = {each.sha256: each for each in fingerprints}
+    alike = _by_pixels(fingerprints)
+    leaders = [members[0] for members in alike]
+    near, spoilt = _renditions(leaders, thumbnails)
+    at_id = {each.sha256: at for at, members in enumerate(alike) for each in members}
+    stars = _earlier_stars(at_id, earlier or {})
+    for kept, others in stars.items():
+        for other in others:
+            near[kept].setdefault(other, "earlier")
+            near[other].setdefault(kept, "earlier")
     ranked = sorted(
-        unique.values(), key=lambda each: (-each.width * each.height, -each.size_bytes, each.sha256)
+        range(len(leaders)), key=lambda at: (at in spoilt, *_smallest_last(leaders[at]))
     )
-    same_pixels = _by_pixels(ranked)
-    leaders = [members[0] for members in same_pixels]
-    near = _perceptual_neighbours([ranked[leader] for leader in leaders], thumbnails)
-    claimed = [False] * len(leaders)
-    groups: list[DuplicateGroup] = []
-    for at in range(len(leaders)):
-        if claimed[at]:
-            continue
-        kept = ranked[leaders[at]]
+    groups = []
+    for at, others in _grown(stars, ranked, near).items():
+        kept_one = leaders[at]
         found: list[Duplicate] = [
-            Duplicate(sha256=ranked[member].sha256, how="same pixels", distance=0)
-            for member in same_pixels[at][1:]
+            Duplicate(sha256=each.sha256, how="same pixels", distance=0) for each in alike[at][1:]
         ]
-        for other, how in near.get(at, ()):
-            if claimed[other] or other < at:
-                continue
-            claimed[other] = True
-            found.extend(
-                Duplicate(
-                    sha256=ranked[member].sha256,
-                    how=how,
-                    distance=(kept.phash ^ ranked[member].phash).bit_count(),
-                )
-                for member in same_pixels[other]
+        found.extend(
+            Duplicate(
+                sha256=each.sha256,
+                how=near[at][other],
+                distance=(kept_one.phash ^ each.phash).bit_count(),
             )
+            for other in others
+            for each in alike[other]
+        )
         if found:
             found.sort(key=lambda each: each.sha256)
-            groups.append(DuplicateGroup(kept=kept.sha256, duplicates=tuple(found)))
+            groups.append(DuplicateGroup(kept=kept_one.sha256, duplicates=tuple(found)))
     return sorted(groups, key=lambda group: group.kept)
 
 
-def _by_pixels(ranked: Sequence[Fingerprint]) -> list[list[int]]:
-    """Return positions in `ranked` that share their pixels, best first within and between lists."""
-    members: defaultdict[str, list[int]] = defaultdict(list)
-    for at, fingerprint in enumerate(ranked):
-        members[fingerprint.pixel_sha256].append(at)
+def _smallest_last(fingerprint: Fingerprint) -> tuple[int, int, str]:
+    return (-fingerprint.width * fingerprint.height, -fingerprint.size_bytes, fingerprint.sha256)
+
+
+def _by_pixels(fingerprints: Sequence[Fingerprint]) -> list[list[Fingerprint]]:
+    """Return lists of those that share their pixels, best first within each, in no telling order."""
+    members: defaultdict[str, list[Fingerprint]] = defaultdict(list)
+    unique = {each.sha256: each for each in fingerprints}
+    for fingerprint in sorted(unique.values(), key=_smallest_last):
+        members[fingerprint.pixel_sha256].append(fingerprint)
     return list(members.values())
 
 
-def _perceptual_neighbours(
+def _earlier_stars(at_id: Mapping[str, int], earlier: Mapping[str, str]) -> dict[int, set[int]]:
+    """Return the earlier groups whose kept picture is still there, as positions."""
+    stars: defaultdict[int, set[int]] = defaultdict(set)
+    placed: set[int] = set()
+    for duplicate, kept in sorted(earlier.items(), key=lambda each: (each[1], each[0])):
+        at, kept_at = at_id.get(duplicate), at_id.get(kept)
+        if at is None or kept_at is None or at == kept_at or at in placed:
+            continue
+        stars[kept_at].add(at)
+        placed.add(at)
+    return {kept: others for kept, others in stars.items() if kept not in placed}
+
+
+def _grown(
+    stars: Mapping[int, set[int]], ranked: Sequence[int], near: Mapping[int, Mapping[int, Found]]
+) -> dict[int, set[int]]:
+    """Return all stars, kept -> others: the given ones grown, then new ones of what is left."""
+    rank = {at: place for place, at in enumerate(ranked)}
+    free = set(ranked) - stars.keys() - {other for others in stars.values() for other in others}
+    waiting = sorted(stars, key=rank.__getitem__)
+    grown: dict[int, set[int]] = {}
+    while waiting:
+        kept = waiting.pop(0)
+        others = set(stars[kept])
+        growing = True
+        while growing:
+            claimed = near[kept].keys() & free
+            for star in [each for each in waiting if {each, *stars[each]} <= near[kept].keys()]:
+                waiting.remove(star)
+                claimed |= {star, *stars[star]}
+            free -= claimed
+            others |= claimed
+            better = [
+                each
+                for each in others
+                if rank[each] < rank[kept] and (others | {kept}) - {each} <= near[each].keys()
+            ]
+            if better:
+                best = min(better, key=rank.__getitem__)
+                others = (others | {kept}) - {best}
+                kept = best
+            growing = bool(claimed or better)
+        grown[kept] = others
+    for at in ranked:
+        if at in free:
+            grown[at] = near[at].keys() & free
+            free -= {at, *grown[at]}
+    return grown
+
+
+def _renditions(
     fingerprints: Sequence[Fingerprint], thumbnails: Thumbnails | None
-) -> dict[int, list[tuple[int, Found]]]:
-    """Return, for each position, the later positions that show the same picture, in order."""
+) -> tuple[defaultdict[int, dict[int, Found]], set[int]]:
+    """Return which positions show the same picture, both ways, and which are spoilt renditions."""
     hashable_N = np.array(
         [at for at, each in enumerate(fingerprints) if each.hashable], dtype=np.int64
     )
-    found: dict[tuple[int, int], Found] = {}
+    near: defaultdict[int, dict[int, Found]] = defaultdict(dict)
+    spoilt: set[int] = set()
+    alike: set[tuple[int, int]] = set()
     for first, second in _near_as_they_are(fingerprints, hashable_N):
         if _look_alike(fingerprints[first], fingerprints[second]):
-            found[first, second] = "perceptual"
-    if thumbnails is not None:
-        proposed = {
-            pair: overlay
-            for pair, overlay in _near_in_part(fingerprints, hashable_N).items()
-            if pair not in found
-        }
-        ids = {fingerprints[at].sha256 for pair in proposed for at in pair}
-        pictures = thumbnails(sorted(ids)) if ids else {}
-        for (first, second), overlay in proposed.items():
-            one = pictures.get(fingerprints[first].sha256)
-            other = pictures.get(fingerprints[second].sha256)
-            if one and other and show_the_same(one, other, overlay):
-                found[first, second] = "second look"
-    near: defaultdict[int, list[tuple[int, Found]]] = defaultdict(list)
-    for (first, second), how in sorted(found.items()):
-        near[first].append((second, how))
-    return near
+            alike.add((first, second))
+            near[first][second] = near[second][first] = "perceptual"
+    if thumbnails is None:
+        return near, spoilt
+    proposed = _near_in_part(fingerprints, hashable_N)
+    # Of those that are alike, a thin frame may still be around one.
+    looked_at = {
+        pair: overlays
+        for pair, overlays in proposed.items()
+        if pair not in alike or _one_has_margins(fingerprints[pair[0]], fingerprints[pair[1]])
+    }
+    ids = {fingerprints[at].sha256 for pair in looked_at for at in pair}
+    pictures = thumbnails(sorted(ids)) if ids else {}
+    for (first, second), overlays in looked_at.items():
+        one = pictures.get(fingerprints[first].sha256)
+        other = pictures.get(fingerprints[second].sha256)
+        if not one or not other:
+            continue
+        looks = (compare(one, other, overlay) for overlay in overlays)
+        likeness = next((each for each in looks if each is not None), None)
+        if likeness is None:
+            continue
+        near[first].setdefault(second, "second look")
+        near[second].setdefault(first, "second look")
+        spoilt |= {first} if likeness.first_spoilt else set()
+        spoilt |= {second} if likeness.second_spoilt else set()
+    return near, spoilt
+
+
+def _one_has_margins(first: Fingerprint, second: Fingerprint) -> bool:
+    return (first.views[:8] == first.views[-8:]) != (second.views[:8] == second.views[-8:])
 
 
 def _near_as_they_are(
@@ -167,8 +249,11 @@ def _near_as_they_are(
 
 def _near_in_part(
     fingerprints: Sequence[Fingerprint], hashable_N: NDArray[np.int64]
-) -> dict[tuple[int, int], Overlay]:
-    """Return the pairs of which one is near a part of the other, or the other turned, and how."""
+) -> dict[tuple[int, int], list[Overlay]]:
+    """Return the pairs of which one is near a part of the other, or the other turned, and how.
+
+    At most `_MAX_OVERLAYS` of each pair, the nearest first.
+    """
     size = 8 * VIEW_COUNT
     viewed_N = hashable_N[[len(fingerprints[at].views) == size for at in hashable_N]]
     if not len(viewed_N):
@@ -176,37 +261,35 @@ def _near_in_part(
     views_NV = np.frombuffer(
         b"".join(fingerprints[at].views for at in viewed_N), dtype="<u8"
     ).reshape(-1, VIEW_COUNT)
-    turned_N7 = symmetries(views_NV[:, 0])[1:].T
+    # A whole picture, and one without its margins, against any part; a whole one against one turned.
+    held_M = views_NV[:, [0, -1]].ravel()
+    asked_A = np.concatenate([views_NV, symmetries(views_NV[:, 0])[1:].T], axis=1)
+    columns = asked_A.shape[1]
+    asked_A = asked_A.ravel()
     index = HammingIndex()
-    columns = VIEW_COUNT + turned_N7.shape[1]
-    index.add(np.concatenate([views_NV, turned_N7], axis=1).ravel())
-    pairs = index.self_join(MAX_VIEW_DISTANCE)
-    pictures_P2, column_P2 = np.divmod(pairs, columns)
-    # A whole picture, or one without its margins, against any part; a whole one against one turned.
-    asked_P2 = (column_P2 == 0) | (column_P2 == VIEW_COUNT - 1)
-    turned_P2 = column_P2 >= VIEW_COUNT
-    sensible_P = (asked_P2.any(axis=1) & ~turned_P2.any(axis=1)) | (
-        (column_P2 == 0).any(axis=1) & turned_P2.any(axis=1)
-    )
-    sensible_P &= pictures_P2[:, 0] != pictures_P2[:, 1]
-    overlays: dict[tuple[int, int], Overlay] = {}
-    for (first, second), (view, other) in zip(
-        viewed_N[pictures_P2[sensible_P]].tolist(), column_P2[sensible_P].tolist(), strict=True
-    ):
-        # Turning one is undone by turning the other: which of the two is all the same for those
-        # that are their own inverse, and a quarter turn's inverse comes up as the other pair.
-        overlay = Overlay(
-            view=view if view < VIEW_COUNT else 0,
-            other_view=other if other < VIEW_COUNT else 0,
-            symmetry=max(other - VIEW_COUNT + 1, 0) or _inverse(max(view - VIEW_COUNT + 1, 0)),
-        )
-        overlays.setdefault((first, second), overlay)
+    index.add(held_M)
+    pairs = index.query(asked_A, MAX_VIEW_DISTANCE)
+    bits_P = distances(asked_A[pairs[:, 0]], held_M[pairs[:, 1]])
+    picture_P, column_P = np.divmod(pairs[:, 0], columns)
+    other_P, margins_P = np.divmod(pairs[:, 1], 2)
+    turned_P = column_P >= VIEW_COUNT
+    # Turning one is undone by turning the other, so that each such pair comes up from both sides.
+    sensible_P = (picture_P != other_P) & (~turned_P | ((margins_P == 0) & (picture_P > other_P)))
+    order = np.argsort(bits_P[sensible_P], kind="stable")
+    overlays: defaultdict[tuple[int, int], list[Overlay]] = defaultdict(list)
+    for at in np.flatnonzero(sensible_P)[order]:
+        picture, other = int(viewed_N[picture_P[at]]), int(viewed_N[other_P[at]])
+        column, other_view = int(column_P[at]), int(margins_P[at]) * (VIEW_COUNT - 1)
+        if column >= VIEW_COUNT:
+            overlay = Overlay(view=0, other_view=0, symmetry=column - VIEW_COUNT + 1)
+        elif picture < other:
+            overlay = Overlay(view=column, other_view=other_view)
+        else:
+            overlay = Overlay(view=other_view, other_view=column)
+        found = overlays[min(picture, other), max(picture, other)]
+        if len(found) < _MAX_OVERLAYS and overlay not in found:
+            found.append(overlay)
     return overlays
-
-
-def _inverse(symmetry: int) -> int:
-    """Return what undoes a symmetry: all undo themselves but for the two quarter turns."""
-    return {5: 6, 6: 5}.get(symmetry, symmetry)
 
 
 def _look_alike(first: Fingerprint, second: Fingerprint) -> bool:

@@ -1,19 +1,18 @@
 """Exact search among 64-bit hashes: what lies within so many bits of what.
 
-N hashes held, Q hashes asked for, P pairs
+N hashes held, Q hashes asked for, P pairs, F flips
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from crawler.hamming_join import near_values
 
 HASH_BITS = 64
 
@@ -27,10 +26,11 @@ _BAND_MASK = np.uint64((1 << _BAND_BITS) - 1)
 # Hashes that were added of late lie in small segments; one is merged into the next when it has
 # grown to a quarter of it. A hash is thus sorted again about log4(N) times.
 _MERGE_RATIO = 4
-# Up to here, comparing all is faster than looking bands up.
+# Up to here, comparing all is faster than looking bands up, and than importing what does.
 _SCANNED = 4096
-# Candidates that are compared at once: 8 MB of hashes, the memory of a query.
+# Pairs that are compared, or found, at once: the memory of a query.
 _AT_ONCE = 1 << 20
+_SAMPLE = 65_536
 
 
 class HammingIndex:
@@ -38,8 +38,9 @@ class HammingIndex:
 
     Pigeonhole (multi-index hashing, Norouzi, Punjani and Fleet 2012): of four bands of 16 bits, two
     hashes within `max_distance` agree in at least one but for a quarter of that. So it is enough to
-    look the bands up, with so many bits flipped, in a list sorted by that band. Positions count from
-    0 in the order of adding. Takes 48 bytes a hash.
+    look the bands up, with so many bits flipped, in a list sorted by that band. Which bits make a band
+    is chosen for the hashes held, so that all bands tell about as much. Positions count from 0 in the
+    order of adding. Takes 56 bytes a hash.
     """
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class HammingIndex:
             return
         while self._segments and len(self._segments[-1].hashes_N) <= _MERGE_RATIO * len(added):
             added = np.concatenate([self._segments.pop().hashes_N, added])
-        self._segments.append(_Segment.of(added))
+        self._segments.append(_Segment(added))
 
     def query(self, hashes: Hashes, max_distance: int) -> Pairs:
         """Return every (position in `hashes`, position in the index) within `max_distance` bits.
@@ -63,39 +64,42 @@ class HammingIndex:
         int64 (P, 2), each pair once, sorted.
         """
         _check(max_distance)
-        asked_Q = np.asarray(hashes, dtype=np.uint64)
+        asked_Q = np.ascontiguousarray(hashes, dtype=np.uint64)
         found = [np.zeros((0, 2), dtype=np.int64)]
         start = 0
         for segment in self._segments:
-            found.extend(_offset(pairs, 0, start) for pairs in segment.near(asked_Q, max_distance))
+            found.extend(
+                pairs + np.array([0, start]) for pairs in segment.near(asked_Q, max_distance)
+            )
             start += len(segment.hashes_N)
-        # A pair that is near in several bands was found several times; unique() sorts as well.
-        return np.unique(np.concatenate(found), axis=0)
+        return _sorted(np.concatenate(found))
 
     def self_join(self, max_distance: int) -> Pairs:
         """Return every pair (i, j), i < j, of positions within `max_distance` bits: (P, 2), sorted."""
+        blocks = [np.zeros((0, 2), dtype=np.int64), *self.self_join_blocks(max_distance)]
+        return _sorted(np.concatenate(blocks))
+
+    def self_join_blocks(self, max_distance: int) -> Iterator[Pairs]:
+        """Yield the pairs of `self_join` in blocks of about a million at most, in no order."""
         _check(max_distance)
         held_N = np.concatenate(
             [np.zeros(0, dtype=np.uint64), *(each.hashes_N for each in self._segments)]
         )
+        # Equal hashes are one: a picture that lies in the index a thousand times is looked up once.
         values, inverse, counts = np.unique(held_N, return_inverse=True, return_counts=True)
         order = np.argsort(inverse, kind="stable")  # positions by value
         starts = np.cumsum(counts) - counts
-        near = np.concatenate(
-            [
-                np.repeat(np.flatnonzero(counts > 1)[:, None], 2, axis=1),
-                near_values(values, max_distance),
-            ]
-        )
-        found = [np.zeros((0, 2), dtype=np.int64)]
-        left, right = near[:, 0], near[:, 1]
-        for lefts, rights in _products(starts[left], counts[left], starts[right], counts[right]):
-            first, second = order[lefts], order[rights]
-            # Of equal hashes both orders come, and each with itself.
-            once = (first < second) | (inverse[first] != inverse[second])
-            found.append(np.sort(np.column_stack([first[once], second[once]]), axis=1))
-        pairs = np.concatenate(found)
-        return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+        equal = np.flatnonzero(counts > 1)
+        for near in itertools.chain(
+            [np.stack([equal, equal], axis=1)], _joined(values, max_distance)
+        ):
+            left, right = near[:, 0], near[:, 1]
+            runs = (starts[left], counts[left], starts[right], counts[right])
+            for lefts, rights in _products(*runs):
+                first, second = order[lefts], order[rights]
+                # Of equal hashes both orders come, and each with itself.
+                once = (first < second) | (inverse[first] != inverse[second])
+                yield np.sort(np.column_stack([first[once], second[once]]), axis=1)
 
 
 def distances(first: Hashes, second: Hashes) -> NDArray[np.uint8]:
@@ -104,8 +108,8 @@ def distances(first: Hashes, second: Hashes) -> NDArray[np.uint8]:
     return bits
 
 
-def _offset(pairs: Pairs, first: int, second: int) -> Pairs:
-    return pairs + np.array([first, second], dtype=np.int64)
+def _sorted(pairs: Pairs) -> Pairs:
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
 def _check(max_distance: int) -> None:
@@ -113,53 +117,13 @@ def _check(max_distance: int) -> None:
         raise ValueError(f"max_distance is {max_distance}, and should be 0 to {HASH_BITS - 1}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Band:
-    """One segment's hashes, sorted by 16 of their bits."""
+def _radii(max_distance: int) -> list[int]:
+    """Return, for each band, how far two near hashes may differ in it; -1 for not even none.
 
-    shift: int
-    hashes_N: Hashes
-    order_N: NDArray[np.uint32]
-    """The positions that they had."""
-    starts: NDArray[np.int64]
-    """(65,537,): where the hashes of each value of the band begin."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Segment:
-    hashes_N: Hashes
-    bands: tuple[_Band, ...]
-    """Empty for a segment that is scanned."""
-
-    @classmethod
-    def of(cls, hashes_N: Hashes) -> _Segment:
-        shifts = range(0, HASH_BITS, _BAND_BITS) if len(hashes_N) > _SCANNED else ()
-        return cls(hashes_N=hashes_N, bands=tuple(_band(hashes_N, shift) for shift in shifts))
-
-    def near(self, asked_Q: Hashes, max_distance: int) -> Iterator[Pairs]:
-        """Yield (position in `asked_Q`, position here) of what is near, some pairs repeatedly."""
-        # Radii of the bands: two hashes that are beyond all of them differ in max_distance + 1 bits.
-        radius, wider = divmod(max_distance + 1, _BANDS)
-        radii = [radius if at < wider else radius - 1 for at in range(_BANDS)]
-        flips = [_flips(each) for each in radii]
-        if not self.bands or sum(map(len, flips)) > 1 << (_BAND_BITS - 1):
-            yield from _scanned(asked_Q, self.hashes_N, max_distance)
-            return
-        for band, flips_F in zip(self.bands, flips, strict=True):
-            if len(flips_F):
-                yield from _looked_up(asked_Q, band, flips_F, max_distance)
-
-
-def _band(hashes_N: Hashes, shift: int) -> _Band:
-    keys_N = ((hashes_N >> np.uint64(shift)) & _BAND_MASK).astype(np.uint16)
-    order_N = np.argsort(keys_N, kind="stable").astype(np.uint32)
-    sizes = np.bincount(keys_N, minlength=1 << _BAND_BITS)
-    return _Band(
-        shift=shift,
-        hashes_N=hashes_N[order_N],
-        order_N=order_N,
-        starts=np.concatenate([[0], np.cumsum(sizes)]),
-    )
+    Two that are beyond all of them differ in `max_distance` + 1 bits or more.
+    """
+    radius, wider = divmod(max_distance + 1, _BANDS)
+    return [radius if at < wider else radius - 1 for at in range(_BANDS)]
 
 
 @functools.cache
@@ -175,30 +139,131 @@ def _flips(radius: int) -> NDArray[np.uint16]:
     )
 
 
+def _is_worth_bands(count: int, max_distance: int) -> bool:
+    flips = sum(len(_flips(radius)) for radius in _radii(max_distance))
+    return count > _SCANNED and flips <= 1 << (_BAND_BITS - 1)
+
+
+def _joined(values_N: Hashes, max_distance: int) -> Iterator[Pairs]:
+    """Yield the near pairs of positions among distinct values, first < second or the reverse."""
+    if not _is_worth_bands(len(values_N), max_distance):
+        for pairs in _scanned(values_N, values_N, max_distance):
+            yield pairs[pairs[:, 0] < pairs[:, 1]]
+        return
+    from crawler.hamming_kernels import dealt, join_band
+
+    radii = _radii(max_distance)
+    dealt_N = dealt(values_N, _places(values_N))
+    for at, radius in enumerate(radii):
+        flips_F = _flips(radius)
+        band = _Band.of(dealt_N, at)  # one at a time: the memory of a join
+        yield from _blocks(
+            functools.partial(
+                join_band,
+                band.hashes_N,
+                band.order_N,
+                band.starts,
+                flips_F,
+                at,
+                np.array(radii),
+                max_distance,
+            ),
+            (1 << _BAND_BITS) * len(flips_F),
+        )
+
+
+def _blocks(kernel: Callable[[int, NDArray[np.uint32]], Any], units: int) -> Iterator[Pairs]:
+    """Yield what a kernel finds, called again from where the buffer was full."""
+    buffer = np.empty((_AT_ONCE, 2), dtype=np.uint32)
+    unit = 0
+    while unit < units:
+        before = unit
+        unit, count = kernel(unit, buffer)
+        yield buffer[:count].astype(np.int64)
+        if unit == before:  # one unit of work finds more than fit
+            buffer = np.empty((2 * len(buffer), 2), dtype=np.uint32)
+
+
+def _places(hashes_N: Hashes) -> NDArray[np.uint64]:
+    """Return to which place each bit goes, so that each band gets its share of the telling bits."""
+    sample = hashes_N[:: max(1, len(hashes_N) // _SAMPLE)]
+    ones = np.array(
+        [np.count_nonzero(sample & np.uint64(1 << bit)) / len(sample) for bit in range(HASH_BITS)]
+    )
+    places = np.empty(HASH_BITS, dtype=np.uint64)
+    by_information = np.argsort(np.abs(ones - 0.5), kind="stable")
+    for rank, bit in enumerate(by_information.tolist()):
+        places[bit] = rank % _BANDS * _BAND_BITS + rank // _BANDS
+    return places
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Band:
+    """Hashes sorted by 16 of their bits."""
+
+    hashes_N: Hashes
+    order_N: NDArray[np.uint32]
+    """The positions that they had."""
+    starts: NDArray[np.int64]
+    """(65,537,): where the hashes of each value of the band begin."""
+
+    @classmethod
+    def of(cls, hashes_N: Hashes, band: int) -> _Band:
+        keys_N = ((hashes_N >> np.uint64(band * _BAND_BITS)) & _BAND_MASK).astype(np.uint16)
+        order_N = np.argsort(keys_N, kind="stable").astype(np.uint32)
+        sizes = np.bincount(keys_N, minlength=1 << _BAND_BITS)
+        return cls(
+            hashes_N=hashes_N[order_N],
+            order_N=order_N,
+            starts=np.concatenate([[0], np.cumsum(sizes)]),
+        )
+
+
+class _Segment:
+    """Hashes that were added together, and their bands if there are enough."""
+
+    def __init__(self, hashes_N: Hashes) -> None:
+        self.hashes_N = hashes_N
+        self._places = _places(hashes_N)
+        self._bands: tuple[_Band, ...] = ()
+
+    def near(self, asked_Q: Hashes, max_distance: int) -> Iterator[Pairs]:
+        """Yield (position in `asked_Q`, position here) of what is near, each once."""
+        if not _is_worth_bands(len(self.hashes_N), max_distance):
+            yield from _scanned(asked_Q, self.hashes_N, max_distance)
+            return
+        from crawler.hamming_kernels import dealt, query_band
+
+        if not self._bands:
+            dealt_N = dealt(self.hashes_N, self._places)
+            self._bands = tuple(_Band.of(dealt_N, at) for at in range(_BANDS))
+        radii = _radii(max_distance)
+        dealt_Q = dealt(asked_Q, self._places)
+        for at, (band, radius) in enumerate(zip(self._bands, radii, strict=True)):
+            if radius >= 0:
+                yield from _blocks(
+                    functools.partial(
+                        query_band,
+                        dealt_Q,
+                        band.hashes_N,
+                        band.order_N,
+                        band.starts,
+                        _flips(radius),
+                        at,
+                        np.array(radii),
+                        max_distance,
+                    ),
+                    len(asked_Q),
+                )
+
+
 def _scanned(asked_Q: Hashes, held_N: Hashes, max_distance: int) -> Iterator[Pairs]:
-    held_at_once = _AT_ONCE
-    for at in range(0, len(held_N), held_at_once):
-        held = held_N[at : at + held_at_once]
+    for at in range(0, len(held_N), _AT_ONCE):
+        held = held_N[at : at + _AT_ONCE]
         step = max(1, _AT_ONCE // len(held))
         for start in range(0, len(asked_Q), step):
             hit = distances(asked_Q[start : start + step, None], held) <= max_distance
-            yield _offset(np.argwhere(hit).astype(np.int64), start, at)
-
-
-def _looked_up(
-    asked_Q: Hashes, band: _Band, flips_F: NDArray[np.uint16], max_distance: int
-) -> Iterator[Pairs]:
-    keys_Q = ((asked_Q >> np.uint64(band.shift)) & _BAND_MASK).astype(np.uint16)
-    step = max(1, _AT_ONCE // len(flips_F))
-    for start in range(0, len(asked_Q), step):
-        probes = (keys_Q[start : start + step, None] ^ flips_F).ravel().astype(np.int64)
-        begins = band.starts[probes]
-        counts = band.starts[probes + 1] - begins
-        asked = np.repeat(np.arange(start, min(start + step, len(asked_Q))), len(flips_F))
-        for rows, held in _expanded(begins, counts):
-            lefts = asked[rows]
-            hit = distances(asked_Q[lefts], band.hashes_N[held]) <= max_distance
-            yield np.column_stack([lefts[hit], band.order_N[held[hit]].astype(np.int64)])
+            yield np.argwhere(hit).astype(np.int64) + np.array([start, at])
 
 
 def _expanded(

@@ -41,6 +41,18 @@ _FEW_TEXTURED = 28
 _MIN_AGREEMENT_OF_FEW = 0.93
 """Where fewer show anything: things of one kind on white have their outlines in common."""
 
+# Words add detail to the parts that they lie over, by which is seen who has been written on.
+_MIN_WRITTEN_PARTS = 2
+_MORE_DETAIL = 1.15
+
+_MARGIN_TONE_STEP = 12
+_MIN_PAPER = 0.4
+_MIN_EDGE = 0.4
+# A margin that was drawn is flatter than any sky, so that less of an edge tells it.
+_DRAWN_DEVIATION = 2.0
+_MIN_EDGE_OF_DRAWN = 0.15
+_MIN_STEP = 8
+
 _SIDE = 64
 _PARTS = 8
 _PART = _SIDE // _PARTS
@@ -60,13 +72,47 @@ class Overlay:
     """How the second is turned, as `crawler.hashes.symmetries` counts."""
 
 
-def show_the_same(first: bytes, second: bytes, overlay: Overlay) -> bool:
-    """Return whether two thumbnails (JPEG) show the same picture, laid over each other so."""
-    one = _opened(first, 0)
-    other = _opened(second, overlay.symmetry)
-    target = _cut(other, _window(other, overlay.other_view))
-    found = _fitted(one, _window(one, overlay.view), target)
-    return _agreement(found, target)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """What a second look at two renditions of one picture has found out."""
+
+    first_spoilt: bool = False
+    """The first has something around or over it (border, caption, frame, words) that is not in the
+    second."""
+    second_spoilt: bool = False
+
+
+def compare(first: bytes, second: bytes, overlay: Overlay) -> Likeness | None:
+    """Return how two thumbnails (JPEG) show the same picture, laid over each other so, or None."""
+    one, other = _opened(first, 0), _opened(second, overlay.symmetry)
+    view, other_view = overlay.view, overlay.other_view
+    # One is shifted and stretched to fit; the other, whole or without its margins, stays.
+    ways = [(one, view, other, other_view, False), (other, other_view, one, view, True)]
+    if view == 0:  # a part fits a whole better than a whole a part
+        ways.reverse()
+    for fitted, fitted_view, fixed, fixed_view, swapped in ways:
+        if fixed_view in {0, _NO_MARGINS}:
+            spoilt = _laid_over(fitted, fitted_view, fixed, fixed_view)
+            if spoilt is not None:
+                first_spoilt, second_spoilt = reversed(spoilt) if swapped else spoilt
+                return Likeness(first_spoilt=first_spoilt, second_spoilt=second_spoilt)
+    return None
+
+
+_NO_MARGINS = len(VIEW_WINDOWS)
+
+
+def _laid_over(
+    one: Image.Image, view: int, other: Image.Image, other_view: int
+) -> tuple[bool, bool] | None:
+    """Return whether each is spoilt; None if they do not agree where the first fits best."""
+    fixed = _window(other, other_view)
+    target = _cut(other, fixed)
+    found, window = _fitted(one, _window(one, view), target)
+    written = _written_over(found, target)
+    if written is None:
+        return None
+    return written[0] or _is_framed(one, window), written[1] or _is_framed(other, fixed)
 
 
 def _opened(thumbnail: bytes, symmetry: int) -> Image.Image:
@@ -105,8 +151,8 @@ def _cut(picture: Image.Image, window: Window) -> NDArray[np.float32]:
 
 def _fitted(
     picture: Image.Image, window: Window, target: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the part of `picture`, about `window`, that fits `target` best."""
+) -> tuple[NDArray[np.float32], Window]:
+    """Return the part of `picture`, about `window`, that fits `target` best, and where it lies."""
     wanted = _normal(target[:, :, 0])
     best = _cut(picture, window)
     best_score = float((_normal(best[:, :, 0]) * wanted).mean())
@@ -125,7 +171,7 @@ def _fitted(
                     score = float((_normal(cut[:, :, 0]) * wanted).mean())
                     if score > best_score + 1e-4:
                         best, best_score, window, improved = cut, score, candidate, True
-    return best
+    return best, window
 
 
 def _normal(luma: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -133,29 +179,68 @@ def _normal(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     return normal
 
 
-def _agreement(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
+def _written_over(
+    first: NDArray[np.float32], second: NDArray[np.float32]
+) -> tuple[bool, bool] | None:
+    """Return whether the first has words over it, and the second; None if they show two things."""
     one, other = _parts(first[:, :, 0]), _parts(second[:, :, 0])
     deviation, other_deviation = one.std(axis=1), other.std(axis=1)
     textured = np.maximum(deviation, other_deviation) >= _MIN_DEVIATION
     if textured.sum() < _MIN_TEXTURED:
-        return False
+        return None
     centred = one - one.mean(axis=1, keepdims=True)
     other_centred = other - other.mean(axis=1, keepdims=True)
     correlation = (centred * other_centred).mean(axis=1) / np.maximum(
         deviation * other_deviation, 1e-3
     )
     if np.abs(first[:, :, 1:] - second[:, :, 1:]).mean() > MAX_COLOUR_DIFFERENCE:
-        return False
-    agreement = (correlation >= MIN_CORRELATION)[textured].mean()
+        return None
+    agreeing = correlation >= MIN_CORRELATION
+    agreement = agreeing[textured].mean()
     if textured.sum() < _FEW_TEXTURED:
-        return bool(agreement >= _MIN_AGREEMENT_OF_FEW)
-    return bool(
-        agreement >= MIN_AGREEMENT
-        or (
+        agrees = agreement >= _MIN_AGREEMENT_OF_FEW
+    else:
+        agrees = agreement >= MIN_AGREEMENT or (
             agreement >= MIN_AGREEMENT_AROUND
             and np.median(correlation[textured]) >= MIN_MEDIAN_CORRELATION
         )
+    if not agrees:
+        return None
+    apart = textured & ~agreeing
+    if apart.sum() < _MIN_WRITTEN_PARTS:
+        return False, False
+    detail, other_detail = (
+        float(np.abs(np.diff(parts.reshape(-1, _PART, _PART)[apart], axis=2)).mean())
+        for parts in (one, other)
     )
+    return detail > _MORE_DETAIL * other_detail, other_detail > _MORE_DETAIL * detail
+
+
+def _is_framed(picture: Image.Image, window: Window) -> bool:
+    """Return whether most of what lies outside of `window` is a margin, and no more of the picture.
+
+    A margin is of one tone, letters aside, and ends where the picture begins; sky goes on.
+    """
+    left, top, right, bottom = window
+    luma = _cut(picture, WHOLE)[:, :, 0]
+    outside = framed = 0.0
+    for rows, share in (
+        (luma, top),
+        (luma[::-1], 1 - bottom),
+        (luma.T, left),
+        (luma.T[::-1], 1 - right),
+    ):
+        depth = int(share * _SIDE)
+        if depth < 1:
+            continue
+        outside += share
+        tone = np.median(rows[0])
+        paper = (np.abs(rows[:depth] - tone) <= _MARGIN_TONE_STEP).mean()
+        edge = (np.abs(rows[depth + 1] - rows[depth - 1]) > _MIN_STEP).mean()
+        drawn = rows[0].std() < _DRAWN_DEVIATION
+        if paper >= _MIN_PAPER and edge >= (_MIN_EDGE_OF_DRAWN if drawn else _MIN_EDGE):
+            framed += share
+    return framed > outside / 2
 
 
 def _parts(luma: NDArray[np.float32]) -> NDArray[np.float32]:

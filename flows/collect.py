@@ -191,14 +191,10 @@ def conclude(
 
 
 def drop_duplicates(catalog: Catalog) -> int:
-    """Group the whole dataset by likeness and mark all but the best of each; return the marked."""
-    from crawler.dedupe import group_duplicates
+    """Look for duplicates of what is new in the whole dataset and mark them; return the marked.
 
-    groups = group_duplicates(catalog.fingerprints())
-    marked = {
-        duplicate.sha256: (group.kept, duplicate.how)
-        for group in groups
-        for duplicate in group.duplicates
-    }
-    catalog.set_duplicates(marked)
-    return len(marked)
+    Groups of earlier runs are never split: see `crawler.dedupe.group_duplicates`.
+    """
+    from flows.dedupe import mark_duplicates
+
+    return mark_duplicates(catalog, anew=False).duplicates

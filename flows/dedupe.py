@@ -44,15 +44,20 @@ class DedupeResult:
         )
 
 
-def mark_duplicates(catalog: Catalog) -> DedupeResult:
-    """Group the whole dataset anew, mark all but the best of each group, and say how many.
+def mark_duplicates(catalog: Catalog, *, anew: bool = True) -> DedupeResult:
+    """Group the whole dataset, mark all but the best of each group, and say how many.
 
-    Marks of earlier times do not count, so that a rebuild is this and nothing else. The thumbnails
-    of borderline pairs are read from the catalogue.
+    From the stored hashes: no picture is decoded again, only thumbnails of borderline pairs are read.
+    With `anew`, groups of earlier times do not count and every mark may change; else they stay
+    together, and only what has been added finds its place.
     """
     started = time.monotonic()
     fingerprints = catalog.fingerprints()
-    groups = group_duplicates(fingerprints, thumbnails=catalog.thumbnails)
+    groups = group_duplicates(
+        fingerprints,
+        thumbnails=catalog.thumbnails,
+        earlier=None if anew else catalog.duplicates(),
+    )
     catalog.set_duplicates(
         {
             duplicate.sha256: (group.kept, duplicate.how)

