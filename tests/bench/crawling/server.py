@@ -57,14 +57,16 @@ class _Answers(asyncio.Protocol):
 
     def _answer(self, path: bytes, *, close: bool) -> bytes:
         if path == b"/robots.txt":
-            kind, body = b"text/plain", _ROBOTS
+            status, kind, body = b"200 OK", b"text/plain", _ROBOTS
+        elif path == b"/.well-known/tdmrep.json":
+            status, kind, body = b"404 Not Found", b"text/plain", b"none"
         else:
-            kind, body = b"image/jpeg", self._photo(path)
+            status, kind, body = b"200 OK", b"image/jpeg", self._photo(path)
         return (
-            b'HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\nETag: "%b"\r\n'
+            b'HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nETag: "%b"\r\n'
             b"Last-Modified: Mon, 02 Mar 2026 10:00:00 GMT\r\nCache-Control: max-age=3600\r\n"
             b"Date: Mon, 02 Mar 2026 10:00:00 GMT\r\nServer: bench\r\nConnection: %b\r\n\r\n%b"
-        ) % (kind, len(body), path[1:], b"close" if close else b"keep-alive", body)
+        ) % (status, kind, len(body), path[1:], b"close" if close else b"keep-alive", body)
 
     def _photo(self, path: bytes) -> bytes:
         number = path[1:].split(b".")[0]
