@@ -121,7 +121,7 @@ class _Seen:
 
 
 def _fingerprint(data: bytes, seen: _Seen) -> Fingerprint:
-    hashes = hashes_of(np.asarray(_reduced(seen.picture, _HASHED_SIDE).convert("YCbCr")))
+    hashes = hashes_of(_reduced(seen.picture, _HASHED_SIDE))
     return Fingerprint(
         sha256=hashlib.sha256(data).hexdigest(),
         pixel_sha256=seen.pixel_sha256,
@@ -155,7 +155,9 @@ def _read(data: bytes, max_pixels: int, min_side: int, *, reduce_to: int) -> _Se
         if format_name == "jpeg":
             pixels = coded_picture(data, orientation)
             size = (height, width) if orientation in _LYING else (width, height)
-            picture = _flattened(_upright(opened))
+            picture = _upright(opened)
+            if picture.mode != "RGB":
+                picture = _flattened(picture)
         else:
             # A plugin may learn the true size while it loads (TIFF, GIF): look again.
             _check_pixels(opened.size, max_pixels)

@@ -44,7 +44,7 @@ MAX_VIEW_DISTANCE = 8
 """Bits by which a view of one picture differs from the whole of another, or from it turned.
 
 Such a pair is proposed, and the second look decides. Within 8 bits lay every crop, border, rotation
-and mirroring of 140 photographs, and none of 19,460 pairs of different ones.
+and mirroring of 140 photographs; of 409,060 pairs of 905 photographs not used for that, 12.
 """
 
 _MAX_OVERLAYS = 3
