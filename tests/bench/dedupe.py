@@ -266,7 +266,7 @@ PEERS: dict[str, tuple[tuple[str, ...], str]] = {
         _HASHED_BY.format(hasher=_IMAGEDEDUP.format(method="DHash"), distance=10),
     ),
     "pdqhash": (
-        ("pdqhash", "pillow"),
+        ("pdqhash", "numpy", "pillow"),
         _HASHED_BY.format(
             hasher="import pdqhash\n"
             "def bits(file):\n    return pdqhash.compute(np.array(Image.open(file)))[0]\n",
