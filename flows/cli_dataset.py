@@ -70,13 +70,29 @@ def dedupe(
     /,
     *,
     report: Report = None,
+    alike: Annotated[
+        bool,
+        Parameter(negative="", help="Only list distinct pictures that show nearly the same."),
+    ] = False,
     project: ProjectDir = HERE,
     json: Json = False,
 ) -> int | None:
     """Find the duplicates in a FOLDER, tar or zip; without one, mark those of the dataset anew."""
+    from flows.dedupe import alike as find_alike
     from flows.dedupe import dedupe_folder, mark_duplicates
     from flows.workspace import open_workspace
 
+    if alike and (folder is not None or report is not None):
+        say("cratedig: --alike is about the dataset, and goes alone")
+        return 2
+    if alike:
+        from flows.encoders import EncoderSource
+
+        workspace = open_workspace(project.resolve())
+        groups = find_alike(workspace.catalog, EncoderSource(workspace).id())
+        print("\n".join(" ".join(group) for group in groups))
+        say(f"{len(groups)} groups show nearly the same; training keeps each on one side")
+        return None
     if folder is not None:
         result, _ = dedupe_folder(folder, report=report, watch=progress_bar)
         print_result(result, json)

@@ -24,6 +24,7 @@ from crawler.settings import CrawlPolicy
 from flows.catalog import Catalog
 from flows.dedupe_report import Shown, report_page
 from flows.progress import Watch, unwatched
+from model.data import kin_groups
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,23 @@ def mark_duplicates(catalog: Catalog, *, anew: bool = True) -> DedupeResult:
     )
     marked = sum(len(group.duplicates) for group in groups)
     return _result(len(fingerprints), groups, marked, 0, started)
+
+
+def alike(catalog: Catalog, encoder_id: str) -> list[list[str]]:
+    """Return groups of distinct pictures that show nearly the same (one shoot, say), largest first.
+
+    By their embeddings, cosine 0.97 or more. They are no duplicates and stay; training keeps each
+    group on one side of its splits (`model.data.kin_groups`).
+    """
+    sha256s, embeddings_ND = catalog.embeddings(encoder_id)
+    marked = catalog.duplicates()
+    kept = [at for at, sha256 in enumerate(sha256s) if sha256 not in marked]
+    names = [sha256s[at] for at in kept]
+    together: dict[str, list[str]] = {}
+    for sha256, group in kin_groups(names, embeddings_ND[kept], {}).items():
+        together.setdefault(group, []).append(sha256)
+    found = [sorted(each) for each in together.values() if len(each) > 1]
+    return sorted(found, key=lambda each: (-len(each), each))
 
 
 def dedupe_folder(

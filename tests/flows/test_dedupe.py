@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from crawler.decode import examine
 from flows.catalog import Catalog
 from flows.collect import drop_duplicates
-from flows.dedupe import dedupe_folder, mark_duplicates
+from flows.dedupe import alike, dedupe_folder, mark_duplicates
 from flows.objects import ObjectStore
 from flows.rows import ImageRow
 from tests.crawler.pictures import encoded, picture
@@ -102,3 +103,16 @@ def test_what_is_new_joins_a_group_and_only_a_rebuild_takes_marks_away(catalog: 
     assert catalog.duplicates() == dict.fromkeys([copy.sha256, other.sha256], first.sha256)
     assert mark_duplicates(catalog).duplicates == 1
     assert catalog.duplicates() == {copy.sha256: first.sha256}
+
+
+def test_pictures_of_one_shoot_are_reported_and_stay(catalog: Catalog) -> None:
+    """A duplicate is no news there, and neither is a picture that is like no other."""
+    rows = [row(picture(at), at) for at in range(4)]
+    catalog.add_images(rows)
+    first, second, duplicate, other = (each.sha256 for each in rows)
+    catalog.set_duplicates({duplicate: (first, "perceptual")})
+    vectors = np.array([[1, 0.1, 0], [1, 0, 0], [1, 0, 0.1], [0, 1, 0]], np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    catalog.add_embeddings("clip-0", [first, second, duplicate, other], vectors)
+    assert alike(catalog, "clip-0") == [sorted([first, second])]
+    assert set(catalog.duplicates()) == {duplicate}
