@@ -126,18 +126,20 @@ def _run(what: str, port: int, count: int, rival: Path | None) -> _Cost:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1"}
         log = folder / "log.txt"
         started = time.monotonic()
+        measured = [sys.executable, "-m", "tests.bench.crawling.costs"]
         with log.open("w") as output:
-            process = subprocess.Popen(
-                [*command, addresses, into], stdout=output, stderr=output, env=environment
+            status = subprocess.call(
+                [*measured, folder / "cpu_s", *command, addresses, into],
+                stdout=output,
+                stderr=output,
+                env=environment,
             )
-            _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
         wall_s = time.monotonic() - started
         stored_bytes = sum(path.stat().st_size for path in into.glob("*.tar"))
         # The smallest that the pictures can be when img2dataset has shrunk them.
-        if process.returncode or stored_bytes < count * 5_000:
+        if status or stored_bytes < count * 5_000:
             raise SystemExit(f"{command} has stored {stored_bytes} bytes:\n{log.read_text()}")
-        return _Cost(used.ru_utime + used.ru_stime, wall_s)
+        return _Cost(float((folder / "cpu_s").read_text()), wall_s)
 
 
 @contextmanager
