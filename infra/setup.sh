@@ -65,6 +65,14 @@ make_environment() {
     "$python" -m venv --clear .venv
 }
 
+require_uv() {
+    if ! .venv/bin/uv --version 2>/dev/null | grep -q "^uv ${UV#uv==}"; then
+        .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >&2
+        say "installing $UV"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check "$UV"
+    fi
+}
+
 # The lock less torch's CUDA libraries, which the builds of another backend do without.
 lock_without_cuda() {
     awk '/^[a-z0-9]/ { skip = /^(nvidia-|cuda-|triton==)/ } !skip' requirements.lock
@@ -78,11 +86,7 @@ fi
 if ! { new_enough .venv/bin/python && .venv/bin/python -c 'import venv'; }; then
     make_environment
 fi
-if ! .venv/bin/uv --version 2>/dev/null | grep -q "^uv ${UV#uv==}"; then
-    .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >&2
-    say "installing $UV"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "$UV"
-fi
+require_uv
 if [ "${1:-}" = uv ]; then
     exit
 fi
@@ -98,6 +102,7 @@ else
     .venv/bin/uv pip sync --python .venv/bin/python --compile-bytecode --require-hashes \
         requirements.lock
 fi
+require_uv # in an environment that uv made, the sync has removed it
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
 .venv/bin/python -m infra.chromium
 say "done: .venv/bin/cratedig"
