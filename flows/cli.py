@@ -5,6 +5,7 @@ Each command imports what it needs when it runs: `cratedig --help` must not wait
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ from model.errors import ModelError
 app = App(
     name="cratedig",
     help="From web pages and image archives to a trained, honestly measured image classifier.",
+    version=lambda: importlib.metadata.version("cratedig"),
     version_flags=["--version"],
 )
 for command in (cli_dataset.search, cli_dataset.dedupe, cli_dataset.forget, cli_dataset.sweep):
