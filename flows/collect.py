@@ -14,6 +14,7 @@ from crawler.politeness import HostLeases
 from crawler.sources import Source
 from flows.catalog import Catalog
 from flows.crawl_report import report_key, report_text, write_report
+from flows.dedupe import mark_duplicates
 from flows.earlier import Earlier, is_final
 from flows.listing import Listing
 from flows.live import Live
@@ -195,6 +196,4 @@ def drop_duplicates(catalog: Catalog) -> int:
 
     Groups of earlier runs are never split: see `crawler.dedupe.group_duplicates`.
     """
-    from flows.dedupe import mark_duplicates
-
     return mark_duplicates(catalog, anew=False).duplicates

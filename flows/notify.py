@@ -22,10 +22,10 @@ from urllib.parse import urlsplit
 
 from markupsafe import Markup
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 
 from flows.errors import SettingsInvalid
-from flows.settings import LOCAL_ENV
+from flows.settings import FROM_ENVIRONMENT, LOCAL_ENV
 from flows.train import TrainResult, report_rows
 
 TIMEOUT_S = 20.0
@@ -34,14 +34,7 @@ TIMEOUT_S = 20.0
 class NotifySettings(BaseSettings):
     """Whom to tell, and by which server. Nothing set: nobody is told."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="CRATEDIG_",
-        env_ignore_empty=True,
-        env_file_encoding="utf-8",
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = FROM_ENVIRONMENT
 
     smtp_host: str | None = None
     smtp_port: int = Field(default=587, ge=1, le=65535)

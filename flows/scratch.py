@@ -14,7 +14,7 @@ _BEGUN = ".begun"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Scratch:
-    """The files of one stage of one run: `.cratedig/work/<run>/<stage>.*`.
+    """The files of one stage of one run, in the run's folder of `Workspace.scratch`.
 
     They are there from `begin` to `end`, and are left by a kill alone. Nothing in them is needed
     once the run has ended.

@@ -23,18 +23,22 @@ LOCAL_ENV = Path(".cratedig") / "local.env"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
+FROM_ENVIRONMENT = SettingsConfigDict(
+    env_prefix="CRATEDIG_",
+    env_ignore_empty=True,
+    env_file_encoding="utf-8",
+    # A folder's .env may hold other programs' variables.
+    extra="ignore",
+    frozen=True,
+    hide_input_in_errors=True,
+)
+"""How every group of settings is read: CRATEDIG_ variables, without their values in errors."""
+
+
 class Settings(BaseSettings):
     """Where things are. Keys are `SecretStr`: they appear in no repr, log or error."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="CRATEDIG_",
-        env_ignore_empty=True,
-        env_file_encoding="utf-8",
-        # A folder's .env may hold other programs' variables.
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = FROM_ENVIRONMENT
 
     endpoint: str | None = None
     region: str = "us-east-1"
