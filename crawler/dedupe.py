@@ -9,7 +9,7 @@ structure), dHash (edges), and the tiny picture (colour, and small parts that ha
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,9 +20,13 @@ from crawler.decode import Fingerprint
 from crawler.hamming import HammingIndex, distances
 from crawler.hashes import TINY_LUMA_SIDE, VIEW_COUNT, symmetries
 from crawler.second_look import Overlay, compare
+from crawler.verdicts import Sides, Verdict
 
-Found = Literal["same pixels", "perceptual", "second look", "earlier"]
-"""How a duplicate was found; "earlier" is one that an earlier grouping found and this one did not."""
+Found = Literal["same pixels", "perceptual", "second look", "earlier", "a person"]
+"""How a duplicate was found.
+
+"earlier" is one that an earlier grouping found and this one did not; "a person" said so.
+"""
 
 # Chosen on 149 real files (26 groups, 292 duplicate pairs, and guitars in one pose, buttons with
 # other words, one player in three colours, which are not duplicates). Counting pairs:
@@ -76,6 +80,7 @@ def group_duplicates(
     *,
     thumbnails: Thumbnails | None = None,
     earlier: Mapping[str, str] | None = None,
+    verdicts: Sequence[Verdict] = (),
 ) -> list[DuplicateGroup]:
     """Return the groups of two or more, sorted by the kept id; the same for every order of input.
 
@@ -90,35 +95,47 @@ def group_duplicates(
     near all the others too. So adding never splits; only removing the kept one, or leaving `earlier`
     out, groups anew, which then may depend on what was there and never on when it came.
 
+    What people said stands above all of that (`verdicts`, oldest first): two that were said to be one
+    picture are in one group, however little they are alike, and two that were said to be two never
+    are, with whatever comes later. Of words that contradict each other the newest counts.
+
     Repeated ids count once. With `thumbnails`, pictures that were cropped, framed, written on or
     turned are found too: those of a few borderline pairs are asked for.
     """
-    alike = _by_pixels(fingerprints)
-    leaders = [members[0] for members in alike]
-    near, spoilt = _renditions(leaders, thumbnails)
-    at_id = {each.sha256: at for at, members in enumerate(alike) for each in members}
-    stars = _earlier_stars(at_id, earlier or {})
+    unique = {each.sha256: each for each in fingerprints}
+    sides = Sides(verdicts)
+    alike = _by_pixels(unique.values(), sides)
+    looks, spoilt = _renditions([members[0] for members in alike], thumbnails)
+    spoilt_pixels = {alike[at][0].pixel_sha256 for at in spoilt}
+
+    def rank(each: Fingerprint) -> tuple[bool, int, int, str]:
+        return (each.pixel_sha256 in spoilt_pixels, *_smallest_last(each))
+
+    pictures = _pictures(unique.values(), sides, rank)
+    at_id = {each.sha256: at for at, members in enumerate(pictures) for each in members}
+    apart = _apart(pictures, sides)
+    near = _near(alike, looks, at_id, apart)
+    stars = _earlier_stars(at_id, earlier or {}, apart)
     for kept, others in stars.items():
         for other in others:
             near[kept].setdefault(other, "earlier")
             near[other].setdefault(kept, "earlier")
-    ranked = sorted(
-        range(len(leaders)), key=lambda at: (at in spoilt, *_smallest_last(leaders[at]))
-    )
+    ranked = sorted(range(len(pictures)), key=lambda at: rank(pictures[at][0]))
     groups = []
-    for at, others in _grown(stars, ranked, near).items():
-        kept_one = leaders[at]
+    for at, others in _grown(stars, ranked, near, apart).items():
+        kept_one = pictures[at][0]
         found: list[Duplicate] = [
-            Duplicate(sha256=each.sha256, how="same pixels", distance=0) for each in alike[at][1:]
+            _duplicate(
+                each,
+                kept_one,
+                "same pixels" if each.pixel_sha256 == kept_one.pixel_sha256 else "a person",
+            )
+            for each in pictures[at][1:]
         ]
         found.extend(
-            Duplicate(
-                sha256=each.sha256,
-                how=near[at][other],
-                distance=(kept_one.phash ^ each.phash).bit_count(),
-            )
+            _duplicate(each, kept_one, near[at][other])
             for other in others
-            for each in alike[other]
+            for each in pictures[other]
         )
         if found:
             found.sort(key=lambda each: each.sha256)
@@ -126,20 +143,74 @@ def group_duplicates(
     return sorted(groups, key=lambda group: group.kept)
 
 
+def _duplicate(each: Fingerprint, kept: Fingerprint, how: Found) -> Duplicate:
+    return Duplicate(sha256=each.sha256, how=how, distance=(kept.phash ^ each.phash).bit_count())
+
+
 def _smallest_last(fingerprint: Fingerprint) -> tuple[int, int, str]:
     return (-fingerprint.width * fingerprint.height, -fingerprint.size_bytes, fingerprint.sha256)
 
 
-def _by_pixels(fingerprints: Sequence[Fingerprint]) -> list[list[Fingerprint]]:
-    """Return lists of those that share their pixels, best first within each, in no telling order."""
+def _by_pixels(fingerprints: Iterable[Fingerprint], sides: Sides) -> list[list[Fingerprint]]:
+    """Return lists of those that share their pixels, best first within each, in no telling order.
+
+    They are joined in `sides`, but for those that are held apart.
+    """
     members: defaultdict[str, list[Fingerprint]] = defaultdict(list)
-    unique = {each.sha256: each for each in fingerprints}
-    for fingerprint in sorted(unique.values(), key=_smallest_last):
+    for fingerprint in sorted(fingerprints, key=_smallest_last):
         members[fingerprint.pixel_sha256].append(fingerprint)
+    for alike in members.values():
+        for at, fingerprint in enumerate(alike):
+            # The first joins nearly always: only a person holds equal pixels apart.
+            any(sides.join(each.sha256, fingerprint.sha256) for each in alike[:at])
     return list(members.values())
 
 
-def _earlier_stars(at_id: Mapping[str, int], earlier: Mapping[str, str]) -> dict[int, set[int]]:
+def _pictures(
+    fingerprints: Iterable[Fingerprint],
+    sides: Sides,
+    rank: Callable[[Fingerprint], tuple[bool, int, int, str]],
+) -> list[list[Fingerprint]]:
+    """Return lists of those that are one picture, best first within each."""
+    members: defaultdict[str, list[Fingerprint]] = defaultdict(list)
+    for fingerprint in sorted(fingerprints, key=rank):
+        members[sides.side(fingerprint.sha256)].append(fingerprint)
+    return list(members.values())
+
+
+def _apart(pictures: Sequence[Sequence[Fingerprint]], sides: Sides) -> dict[int, set[int]]:
+    """Return which positions are held apart from which; most are in it not at all."""
+    if not sides.any_apart:
+        return {}
+    at_side = {sides.side(members[0].sha256): at for at, members in enumerate(pictures)}
+    found = {
+        at: {at_side[foe] for foe in sides.apart_from(side) if foe in at_side}
+        for side, at in at_side.items()
+    }
+    return {at: foes for at, foes in found.items() if foes}
+
+
+def _near(
+    alike: Sequence[Sequence[Fingerprint]],
+    looks: Mapping[int, Mapping[int, Found]],
+    at_id: Mapping[str, int],
+    apart: Mapping[int, set[int]],
+) -> defaultdict[int, dict[int, Found]]:
+    """Return which pictures are near which: what holds for equal pixels, for all who have them."""
+    near: defaultdict[int, dict[int, Found]] = defaultdict(dict)
+    pictures = [dict.fromkeys(at_id[each.sha256] for each in members) for members in alike]
+    for first, others in looks.items():
+        for second, how in others.items():
+            for one in pictures[first]:
+                for other in pictures[second]:
+                    if one != other and other not in apart.get(one, ()):
+                        near[one].setdefault(other, how)
+    return near
+
+
+def _earlier_stars(
+    at_id: Mapping[str, int], earlier: Mapping[str, str], apart: Mapping[int, set[int]]
+) -> dict[int, set[int]]:
     """Return the earlier groups whose kept picture is still there, as positions."""
     stars: defaultdict[int, set[int]] = defaultdict(set)
     placed: set[int] = set()
@@ -147,17 +218,33 @@ def _earlier_stars(at_id: Mapping[str, int], earlier: Mapping[str, str]) -> dict
         at, kept_at = at_id.get(duplicate), at_id.get(kept)
         if at is None or kept_at is None or at == kept_at or at in placed:
             continue
+        if not apart.get(at, set()).isdisjoint({kept_at, *stars[kept_at]}):
+            continue
         stars[kept_at].add(at)
         placed.add(at)
-    return {kept: others for kept, others in stars.items() if kept not in placed}
+    return {kept: others for kept, others in stars.items() if others and kept not in placed}
 
 
 def _grown(
-    stars: Mapping[int, set[int]], ranked: Sequence[int], near: Mapping[int, Mapping[int, Found]]
+    stars: Mapping[int, set[int]],
+    ranked: Sequence[int],
+    near: Mapping[int, Mapping[int, Found]],
+    apart: Mapping[int, set[int]],
 ) -> dict[int, set[int]]:
     """Return all stars, kept -> others: the given ones grown, then new ones of what is left."""
     rank = {at: place for place, at in enumerate(ranked)}
     free = set(ranked) - stars.keys() - {other for others in stars.values() for other in others}
+
+    def claimable(kept: int, others: set[int]) -> set[int]:
+        """The free ones near `kept`, the best first where some are held apart."""
+        if not apart:
+            return near[kept].keys() & free
+        found: set[int] = set()
+        for each in sorted(near[kept].keys() & free, key=rank.__getitem__):
+            if apart.get(each, set()).isdisjoint({kept, *others, *found}):
+                found.add(each)
+        return found
+
     waiting = sorted(stars, key=rank.__getitem__)
     grown: dict[int, set[int]] = {}
     while waiting:
@@ -165,10 +252,14 @@ def _grown(
         others = set(stars[kept])
         growing = True
         while growing:
-            claimed = near[kept].keys() & free
+            claimed = claimable(kept, others)
             for star in [each for each in waiting if {each, *stars[each]} <= near[kept].keys()]:
+                joining = {star, *stars[star]}
+                together = {kept, *others, *claimed}
+                if any(not apart.get(each, set()).isdisjoint(together) for each in joining):
+                    continue
                 waiting.remove(star)
-                claimed |= {star, *stars[star]}
+                claimed |= joining
             free -= claimed
             others |= claimed
             better = [
@@ -184,8 +275,9 @@ def _grown(
         grown[kept] = others
     for at in ranked:
         if at in free:
-            grown[at] = near[at].keys() & free
-            free -= {at, *grown[at]}
+            free.discard(at)
+            grown[at] = claimable(at, set())
+            free -= grown[at]
     return grown
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -168,6 +168,10 @@ def _spider(log: IO[str]) -> Iterator[tuple[subprocess.Popen[str], IO[str], IO[s
             yield process, process.stdin, process.stdout
         finally:
             process.kill()
+            # Closing writes what could not be written to a spider that died at once, and fails so.
+            with suppress(BrokenPipeError):
+                if process.stdin is not None:
+                    process.stdin.close()
 
 
 def _require_reached(source: Source, ledger: Ledger) -> None:

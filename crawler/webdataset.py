@@ -1,9 +1,10 @@
 """What lies beside a picture in an archive, taken as what it says about the picture.
 
 WebDataset (github.com/webdataset/webdataset) keeps a sample in members that follow one another and
-share their name up to its first dot: `000123.jpg`, `000123.json`, `000123.txt`. The JSON is metadata
-and the text the caption. Folders, zips and buckets of pictures with such files beside them read the
-same, as they come in the order of names.
+share their name up to its first dot: `000123.jpg`, `000123.json`, `000123.txt`, `000123.cls`. The JSON
+is metadata, the text the caption, and the class means something to those who know the classes alone.
+Folders, zips and buckets of pictures with such files beside them read the same, as they come in the
+order of names.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from crawler.consent import UNSAID, Consent
 from crawler.descriptions import Description, describe, text_of
 from crawler.pages import About
 
-_BESIDE = (".json", ".txt")
+_BESIDE = (".json", ".txt", ".cls")
+LABELS_KEY = "cratedig"
+"""The field of a sample's JSON in which our own exports keep what was decided."""
+
 _MOST_HELD = 8
 _MOST_HELD_BYTES = 32 * 2**20
 """A sample of more pictures than this is handed out before its end, without what comes after them."""
@@ -68,6 +72,9 @@ class _Sample:
     def _said(self) -> tuple[Description, Consent]:
         fields = _object(self.beside.get(".json", ("", b""))[1])
         consent = _recorded_consent(fields.pop("consent", None))
+        if fields.pop(LABELS_KEY, None) is not None:
+            # Our own: they are decisions (`flows.exchange.webdataset`), not what a page says.
+            fields.pop("labels", None)
         about = fields.pop("about", None)
         said = describe(fields)
         if isinstance(about, dict):
@@ -87,7 +94,7 @@ def described(
             yield member
             continue
         name, data = (member.name, b"") if isinstance(member, TakenBefore) else member
-        key, ending = _key(name)
+        key, ending = sample_key(name)
         if key != sample.key:
             yield from sample.end()
             sample = _Sample(key)
@@ -102,7 +109,7 @@ def described(
     yield from sample.end()
 
 
-def _key(name: str) -> tuple[str, str]:
+def sample_key(name: str) -> tuple[str, str]:
     """Return a member's folder and name up to its first dot, and what follows the last."""
     folder, slash, base = name.rpartition("/")
     stem, _, _ = base.partition(".")

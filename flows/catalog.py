@@ -4,7 +4,8 @@
     tables/links.lance                  one row an address of a source: what became of it
     tables/embeddings/<encoder>.lance   one vector an image
     tables/prelabels.lance              one score an image and label
-    tables/decisions.lance              append-only: what people said
+    tables/decisions.lance              append-only: what people said about labels
+    tables/verdicts.lance               append-only: what people said about pairs of pictures
 
 Rows with a key are merged, never doubled, whichever process comes first, and merging is the same
 in any order: whatever was killed half-way is simply done again. The tables have no scalar index:
@@ -14,6 +15,7 @@ with one, Lance 14 no longer notices that two writers insert the same key.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import re
 from collections import defaultdict
@@ -25,17 +27,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from flows import metrics
+from flows.decision_notes import stands
 from flows.errors import Corrupt, NotFound
+from flows.held_vectors import HELD_ROWS, HeldVectors, Vectors, vectors_of
+from flows.id_sets import IdSet
 from flows.objects import ObjectStore
 from flows.rows import (
     DECISIONS,
     IMAGES,
     LINKS,
     PRELABELS,
+    VERDICTS,
     DecisionRow,
     ImageRow,
     LinkRow,
     PreLabelRow,
+    VerdictRow,
     combine_images,
     embeddings_schema,
     from_record,
@@ -47,10 +55,14 @@ from flows.shards import Place
 from flows.tables import Table, bypass_proxies, chunks, sql_in, sql_text
 
 if TYPE_CHECKING:
+    from lance.lance import _Session as LanceSession
+
     from crawler.decode import Fingerprint
 
 _PERMITTED = "duplicate_of IS NULL AND consent_allowed"
 _WITHOUT_THUMBNAIL = [name for name in IMAGES.names if name != "thumbnail"]
+_INDEX_CACHE_BYTES = 2**30
+"""Memory for the parts of indices that searches have read; a million vectors' index is 0.6 GB."""
 _ENCODER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -68,6 +80,8 @@ class Catalog:
         self._links = Table(store, "links", LINKS)
         self._prelabels = Table(store, "prelabels", PRELABELS)
         self._decisions = Table(store, "decisions", DECISIONS)
+        self._verdicts = Table(store, "verdicts", VERDICTS)
+        self._held_vectors = HeldVectors()
 
     # ---- images ----
 
@@ -109,6 +123,10 @@ class Catalog:
         """Return everything about one image, its thumbnail too, or None."""
         return next(self.images(f"sha256 = {sql_text(sha256)}", thumbnails=True), None)
 
+    def image_count(self) -> int:
+        """Return how many images there are, duplicates and forbidden ones too."""
+        return self._images.count()
+
     def sha256s(self, where: str | None = None) -> Iterator[str]:
         """Yield the ids of all images, or of those that meet the condition."""
         for batch in self._images.batches(["sha256"], where):
@@ -117,6 +135,21 @@ class Catalog:
     def permitted(self) -> set[str]:
         """Return the ids of the images that may be used: no duplicates, nothing forbidden."""
         return set(self.sha256s(_PERMITTED))
+
+    def permitted_batches(self) -> Iterator[pa.Array]:
+        """Yield the ids that `permitted` returns, as Arrow columns: memory stays flat."""
+        for batch in self._images.batches(["sha256"], _PERMITTED):
+            yield batch.column(0)
+
+    def permitted_among(self, sha256s: Iterable[str]) -> set[str]:
+        """Return those of the ids that `permitted` would return."""
+        return {
+            record["sha256"]
+            for chunk in chunks(dict.fromkeys(sha256s))
+            for record in self._images.records(
+                ["sha256"], f"{sql_in('sha256', chunk)} AND {_PERMITTED}"
+            )
+        }
 
     def thumbnails(self, sha256s: Iterable[str]) -> dict[str, bytes]:
         """Return the thumbnails of those images, as JPEG; ids that are not known are left out."""
@@ -137,7 +170,14 @@ class Catalog:
         place = place or self.places([sha256]).get(sha256)
         if place is None:
             raise NotFound(f"there is no image {sha256} in the catalogue")
-        data = self._store.get_range(place.shard, place.offset, place.size)
+        return self.checked(sha256, place, self.read_place(place))
+
+    def read_place(self, place: Place) -> bytes:
+        """Return what lies there, unchecked. Raises NotFound for a shard that is not there."""
+        return self._store.get_range(place.shard, place.offset, place.size)
+
+    def checked(self, sha256: str, place: Place, data: bytes) -> bytes:
+        """Return `data`, which was read at `place`, if it is that image's; else raise Corrupt."""
         if hashlib.sha256(data).hexdigest() != sha256:
             raise Corrupt(
                 f"image {sha256} is damaged: other bytes lie in {place.shard} at "
@@ -145,15 +185,19 @@ class Catalog:
             )
         return data
 
-    def fingerprints(self) -> list[Fingerprint]:
-        """Return what duplicates are recognised by, for all images, in the order of their ids."""
+    def fingerprints(self, sha256s: Iterable[str] | None = None) -> list[Fingerprint]:
+        """Return what duplicates are recognised by, in the order of ids; for all images by default."""
         from crawler.decode import Fingerprint
 
         names = [each.name for each in dataclasses.fields(Fingerprint)]
         columns = ["size" if name == "size_bytes" else name for name in names]
         found = [
             Fingerprint(**dict(zip(names, (record[column] for column in columns), strict=True)))
-            for record in self._images.records(columns)
+            for record in (
+                self._images.records(columns)
+                if sha256s is None
+                else self._look_up(sha256s, columns)
+            )
         ]
         return sorted(found, key=lambda each: each.sha256)
 
@@ -162,16 +206,19 @@ class Catalog:
         records = self._images.records(["sha256", "duplicate_of"], "duplicate_of IS NOT NULL")
         return {record["sha256"]: record["duplicate_of"] for record in records}
 
-    def set_duplicates(self, marked: Mapping[str, tuple[str, str]]) -> int:
+    def set_duplicates(
+        self, marked: Mapping[str, tuple[str, str]], *, among: Iterable[str] | None = None
+    ) -> int:
         """Mark each image of `marked` as a duplicate: id -> (id that is kept, how it was found).
 
-        Images that are not mentioned are duplicates no longer; ids that are not known are left
-        out. Returns how many rows changed.
+        Images that are not mentioned are duplicates no longer, all of them or those `among` some;
+        ids that are not known are left out. Returns how many rows changed.
         """
         columns = ["sha256", "duplicate_of", "duplicate_how"]
+        records = self._images.records(columns) if among is None else self._look_up(among, columns)
         wrong = {
             record["sha256"]: None
-            for record in self._images.records(columns)
+            for record in records
             if _mark(record) != marked.get(record["sha256"], (None, None))
         }
 
@@ -187,6 +234,20 @@ class Catalog:
             self._images.rewrite(["sha256"], sql_in("sha256", chunk), change)
             for chunk in chunks(wrong)
         )
+
+    def add_verdicts(self, rows: Iterable[VerdictRow]) -> int:
+        """Append what people said about pairs of pictures, in one commit; return how many that were."""
+        table = to_table(rows, VERDICTS)
+        if table.num_rows:
+            self._verdicts.append(table)
+        return int(table.num_rows)
+
+    def verdicts(self) -> list[VerdictRow]:
+        """Return everything that people said about pairs of pictures, earliest first."""
+        rows = {
+            from_record(VerdictRow, record) for record in self._verdicts.records(VERDICTS.names)
+        }
+        return sorted(rows, key=lambda row: (row.at, row.who, row.sha256, row.other, row.same))
 
     # ---- links ----
 
@@ -247,8 +308,11 @@ class Catalog:
         """Return ids and their vectors, float32 (N, D); D is 0 if the encoder has embedded nothing.
 
         Without `sha256s` all, in the order of ids; else those asked for, in the order asked, less
-        those that have no vector.
+        those that have no vector. What `held_embeddings` holds is not read again.
         """
+        held = self.held_embeddings(encoder_id)
+        if held is not None:
+            return held.of(None if sha256s is None else list(dict.fromkeys(sha256s)))
         wanted = None if sha256s is None else pa.array(dict.fromkeys(sha256s), pa.string())
         ids: list[str] = []
         parts: list[NDArray[np.float32]] = []
@@ -258,13 +322,23 @@ class Catalog:
             if wanted is not None:
                 batch = batch.filter(pc.is_in(batch.column("sha256"), value_set=wanted))  # noqa: PLW2901 - the same batch, narrowed
             ids += batch.column("sha256").to_pylist()
-            # flatten, unlike values, leaves out what a filter or an offset has left out.
-            flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
-            parts.append(flat.astype(np.float32).reshape(-1, dim))
+            parts.append(vectors_of(batch).astype(np.float32))
         vectors_ND = np.concatenate(parts) if parts else np.empty((0, dim), np.float32)
         row_of = {sha256: row for row, sha256 in enumerate(ids)}
         order = sorted(row_of) if sha256s is None else [s for s in sha256s if s in row_of]
         return order, vectors_ND[[row_of[sha256] for sha256 in order]]
+
+    def held_embeddings(self, encoder_id: str, *, below: int = HELD_ROWS) -> Vectors | None:
+        """Return all vectors as they are now, kept in memory; None where they are `below` or more.
+
+        `flows.held_vectors` says how many are kept at most.
+        """
+        return self._held_vectors.get(self._embeddings(encoder_id), below=below)
+
+    def embedding_batches(self, encoder_id: str) -> Iterator[tuple[pa.Array, NDArray[np.float32]]]:
+        """Yield all ids and their vectors in batches, in the order in which they are stored."""
+        for batch in self._embeddings(encoder_id).batches(["sha256", "vector"]):
+            yield batch.column("sha256"), vectors_of(batch).astype(np.float32)
 
     def embedding_count(self, encoder_id: str) -> int:
         """Return how many images have a vector of that encoder."""
@@ -275,18 +349,34 @@ class Catalog:
     ) -> list[tuple[str, float]]:
         """Return the ids whose vectors are nearest to a unit vector, and their cosines, best first."""
         table = self._embeddings(encoder_id)
-        return table.nearest("vector", vector_D, limit, returned="sha256")
+        return table.nearest(
+            "vector", vector_D, limit, returned="sha256", session=self._index_session
+        )
 
-    def index_embeddings(self, encoder_id: str) -> None:
-        """Make the index that `nearest` is fast by, or add to it what came since."""
-        self._embeddings(encoder_id).index_vectors("vector")
+    def index_embeddings(self, encoder_id: str, *, from_rows: int = 0) -> bool:
+        """Make the index that `nearest` is fast by, or add to it when much came since.
+
+        Return whether anything was done; nothing is below `from_rows` vectors, where comparing all
+        is as quick.
+        """
+        table = self._embeddings(encoder_id)
+        if table.count() < max(1, from_rows):
+            return False
+        return table.index_vectors("vector") != "kept"
+
+    @functools.cached_property
+    def _index_session(self) -> LanceSession:
+        """What searches keep of indices between them, within a bound."""
+        from lance.lance import _Session as LanceSession
+
+        return LanceSession(index_cache_size_bytes=_INDEX_CACHE_BYTES)
 
     def without_embedding(self, encoder_id: str) -> list[str]:
         """Return the ids of permitted images that the encoder has not embedded yet, in order."""
-        missing = self.permitted()
-        for batch in self._embeddings(encoder_id).batches(["sha256"]):
-            missing.difference_update(batch.column(0).to_pylist())
-        return sorted(missing)
+        with IdSet(self.permitted_batches()) as missing:
+            for batch in self._embeddings(encoder_id).batches(["sha256"]):
+                missing.discard(batch.column(0))
+            return list(missing)
 
     # ---- pre-labels and decisions ----
 
@@ -301,6 +391,16 @@ class Catalog:
             self._prelabels.upsert(["sha256", "label"], to_table(left.values(), PRELABELS))
         return len(left)
 
+    def add_prelabels(self, rows: pa.Table) -> None:
+        """Write scores (`flows.rows.PRELABELS`) over what is there, which is not read."""
+        self._prelabels.upsert(["sha256", "label"], rows)
+
+    def prelabel_batches(
+        self, columns: Sequence[str], where: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield some columns of the scores as Arrow batches: the cheap way to read millions."""
+        return self._prelabels.batches(columns, where)
+
     def prelabels(self) -> Iterator[PreLabelRow]:
         """Yield every score."""
         for record in self._prelabels.records(PRELABELS.names):
@@ -308,9 +408,12 @@ class Catalog:
 
     def add_decisions(self, rows: Iterable[DecisionRow]) -> int:
         """Append what people said, in one commit; return how many decisions that were."""
+        rows = list(rows)
         table = to_table(rows, DECISIONS)
         if table.num_rows:
             self._decisions.append(table)
+        for row in rows:
+            metrics.count(metrics.DECISIONS, label=row.label, answer=row.answer)
         return int(table.num_rows)
 
     def decisions(self) -> list[DecisionRow]:
@@ -321,9 +424,15 @@ class Catalog:
         }
         return sorted(rows, key=_decision_order)
 
+    def decision_batches_since(
+        self, known: frozenset[str]
+    ) -> tuple[frozenset[str], bool, Iterator[pa.RecordBatch]]:
+        """Return decisions that are not in the pieces `known`, as `Table.batches_since` does."""
+        return self._decisions.batches_since(DECISIONS.names, known)
+
     def latest_decisions(self) -> dict[tuple[str, str], DecisionRow]:
-        """Return the last word on each (sha256, label), whoever said it."""
-        return {(row.sha256, row.label): row for row in self.decisions()}
+        """Return the last word on each (sha256, label), whoever said it; not what was said blind."""
+        return {(row.sha256, row.label): row for row in self.decisions() if stands(row.note)}
 
     def disagreements(self) -> int:
         """Return on how many (sha256, label) the last words of two people are yes and no."""
@@ -336,7 +445,7 @@ class Catalog:
 
     def versions(self) -> dict[str, int]:
         """Return the number of the latest commit of every table that exists, by its name."""
-        tables = [self._images, self._links, self._prelabels, self._decisions]
+        tables = [self._images, self._links, self._prelabels, self._decisions, self._verdicts]
         encoders = self._store.folders("tables/embeddings/")
         tables += [self._embeddings(folder.removesuffix(".lance")) for folder in encoders]
         found = ((table.name, table.version()) for table in tables)

@@ -8,15 +8,25 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import TypeAdapter
 
 from crawler.rejections import CrawlerError
-from flows import cli_dataset, cli_models
-from flows.cli_options import HERE, Json, ProjectDir, Report, RunId, print_result, say
-from flows.errors import CratedigError, Permanent
+from flows import (
+    cli_dataset,
+    cli_exchange,
+    cli_house,
+    cli_label,
+    cli_models,
+    cli_ops,
+    cli_team,
+    logs,
+    observe,
+)
+from flows.cli_options import HERE, Json, ProjectDir, RunId, print_result, say
+from flows.errors import CratedigError
 from flows.progress import progress_bar
 from infra.state import StackError
 from model.errors import ModelError
@@ -27,24 +37,45 @@ app = App(
     version=lambda: importlib.metadata.version("cratedig"),
     version_flags=["--version"],
 )
-for command in (cli_dataset.search, cli_dataset.dedupe, cli_dataset.forget, cli_dataset.sweep):
+for command in (
+    cli_label.label,
+    cli_dataset.search,
+    cli_dataset.dedupe,
+    cli_dataset.forget,
+    *cli_house.COMMANDS,
+    cli_team.copy,
+    *cli_ops.COMMANDS,
+    cli_team.deploy,
+    cli_team.doctor,
+):
     app.command(command)
+app.command(cli_exchange.import_, name="import")
+app.command(cli_exchange.review)
+cli_models.export.default(cli_exchange.export)
 for group in (cli_dataset.prompts, cli_models.models, cli_models.export):
     app.command(group)
 
 
 @app.command
-def init(folder: Path = HERE) -> None:
+def init(
+    folder: Path = HERE,
+    *,
+    from_bucket: Annotated[
+        bool, Parameter(negative="", help="Take the project.toml that a copy of a bucket keeps.")
+    ] = False,
+) -> None:
     """Write a commented example project.toml into FOLDER."""
-    from flows.project import EXAMPLE_PROJECT
+    from flows.example_project import EXAMPLE_PROJECT
+    from flows.project import write_new
 
-    path = folder / "project.toml"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(EXAMPLE_PROJECT)
-    except FileExistsError as error:
-        raise Permanent(f"{path} exists already; it was left as it is") from error
+    if from_bucket:
+        from flows.copy import restore_project
+        from flows.settings import Settings
+
+        path = write_new(folder, restore_project(Settings.load(folder.resolve())))
+        print(f"wrote {path}; everything else is in the bucket")
+        return
+    path = write_new(folder, EXAMPLE_PROJECT.encode())
     print(f"wrote {path}; edit its labels and sources, then run `cratedig up`")
 
 
@@ -81,19 +112,6 @@ def status(*, project: ProjectDir = HERE, json: Json = False) -> int:
         for part in parts:
             print(f"{part.name:<10}{part.state:<10}{part.address or '':<32}{part.log}")
     return int(any(part.state == "crashed" for part in parts))
-
-
-@app.command
-def doctor(*, project: ProjectDir = HERE) -> int:
-    """Check what cratedig needs here, and say what to do about what is missing."""
-    from infra.doctor import examine
-
-    findings = examine(project.resolve())
-    for finding in findings:
-        print(f"{'ok ' if finding.ok else 'NO '} {finding.name}: {finding.said}")
-        if not finding.ok:
-            print(f"      {finding.advice}")
-    return int(not all(finding.ok for finding in findings))
 
 
 @app.command
@@ -166,97 +184,16 @@ def report(run_id: str | None = None, /, *, project: ProjectDir = HERE) -> None:
     print(read_report(open_workspace(project.resolve()).store, run_id))
 
 
-@app.command(name="import")
-def import_(
-    *locations: str, project: ProjectDir = HERE, run_id: RunId = None, json: Json = False
-) -> None:
-    """Take the pictures in LOCATIONS into the dataset.
-
-    Each is a folder, a tar (WebDataset shards, too), a zip, a pattern of such as
-    "shard-{000..099}.tar" or "*.tar", or s3://BUCKET/PREFIX at the project's store. An import that
-    was interrupted is carried on where it stopped.
-    """
-    from flows.imports import import_pictures
-    from flows.workspace import open_workspace
-
-    if not locations:
-        raise Permanent("nothing to import: name a folder, a tar, a zip or s3://bucket/prefix")
-    workspace = open_workspace(project.resolve())
-    for location in locations:
-        result, repeated = import_pictures(workspace, location, run_id=run_id, watch=progress_bar)
-        print_result(result, json, repeated)
-        say(f"{result.report}: `cratedig report {result.run_id}` prints it")
-
-
-@app.command
-def label(
-    *,
-    dry: Annotated[
-        Path | None, Parameter(help="Only print what a folder or archive would get; store nothing.")
-    ] = None,
-    report: Report = None,
-    project: ProjectDir = HERE,
-    run_id: RunId = None,
-    json: Json = False,
-) -> int | None:
-    """Embed what is new with CLIP, and pre-label it with the project's prompts."""
-    from flows.workspace import open_workspace
-
-    if report is not None and dry is None:
-        say("cratedig: --report goes with --dry")
-        return 2
-    workspace = open_workspace(project.resolve())
-    if dry is not None:
-        from flows.contact_sheet import write_contact_sheet
-        from flows.encoders import EncoderSource
-        from flows.prompts import dry_label, dry_table
-
-        found = list(dry_label(workspace, EncoderSource(workspace), dry))
-        print(dry_table(found))
-        if report is not None:
-            cards = [each.card for each in found if each.scores]
-            write_contact_sheet(report, dry.name, f"{len(found)} files", cards)
-        return None
-    from flows.prelabel import prelabel
-
-    result, repeated = prelabel(workspace, run_id=run_id, watch=progress_bar)
-    print_result(result, json, repeated)
-    return None
-
-
-@app.command
-def review(
-    *,
-    apply: Annotated[
-        Path | None, Parameter(help="A CSV of decisions with the columns image, label, answer.")
-    ] = None,
-    who: Annotated[str, Parameter(help="Who decided.")] = "cli",
-    project: ProjectDir = HERE,
-    json: Json = False,
-) -> None:
-    """Say what waits for review and where, or apply decisions from a CSV file."""
-    from flows.review import apply_decisions, read_decisions, waiting
-    from flows.workspace import open_workspace
-
-    workspace = open_workspace(project.resolve())
-    if apply is not None:
-        if not apply.exists():
-            raise Permanent(f"{apply} does not exist")
-        print_result(apply_decisions(workspace, read_decisions(apply), who=who), json)
-        return
-    counts = waiting(workspace)
-    for name, count in counts.items():
-        print(f"{name:<24}{count} pictures wait for a decision")
-    if workspace.settings.studio_url:
-        print(f"review them at {workspace.settings.studio_url}")
-
-
 @app.command
 def train(
     *,
     check: Annotated[
         bool, Parameter(negative="", help="Only say what could be trained on, and what is missing.")
     ] = False,
+    fine_tune: Annotated[
+        Literal["off", "last_blocks", "lora"] | None,
+        Parameter(help="Let the encoder learn, too; left out, as [train] of project.toml says."),
+    ] = None,
     project: ProjectDir = HERE,
     json: Json = False,
 ) -> int:
@@ -276,7 +213,17 @@ def train(
         else:
             print(readiness_text(readiness))
         return int(not readiness.ready)
-    result = run(workspace, rule=workspace.project.promotion_rule(), watch=progress_bar)
+    mode, rule = fine_tune or workspace.project.train.fine_tune, workspace.project.promotion_rule()
+    if mode != "off":
+        from flows.fine_tune import fine_tune_and_train
+
+        config = workspace.project.fine_tune.config(mode, workspace.project.train.seed)
+        tuned = fine_tune_and_train(workspace, config, rule=rule, watch=progress_bar, say=say)
+        if not json:
+            print(report_text(tuned.model.card))
+        print_result(tuned, json)
+        return 0
+    result = run(workspace, rule=rule, watch=progress_bar)
     if not json:
         print(report_text(result.card))
     print_result(result, json)
@@ -285,11 +232,15 @@ def train(
 
 @app.command
 def predict(*, project: ProjectDir = HERE, json: Json = False) -> None:
-    """Label with the model in production what it has not labelled yet."""
+    """Label with the model in production what it has not labelled yet; renew the review queues."""
+    from flows.night import after_night
     from flows.predict import predict as run
     from flows.workspace import open_workspace
 
-    print_result(run(open_workspace(project.resolve()), watch=progress_bar), json)
+    workspace = open_workspace(project.resolve())
+    result = run(workspace, watch=progress_bar)
+    print_result(result, json)
+    say(str(after_night(workspace, result)))
 
 
 @app.command
@@ -316,16 +267,26 @@ def demo(
     run_demo(HERE.resolve(), photos=photos, clip=clip)
 
 
+def _project_of(arguments: list[str]) -> Path:
+    """Return the project's folder that the command will work on: logs begin before it is read."""
+    for at, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--project":
+            return Path(value if equals else "".join(arguments[at + 1 : at + 2])).resolve()
+    return HERE.resolve()
+
+
 def main() -> None:
     """Run the command line; every expected error is one sentence on stderr."""
     try:
+        observe.begin(_project_of(sys.argv[1:]))
         code = app(exit_on_error=False, print_error=True)
     except CycloptsError:
         sys.exit(2)
     except (CratedigError, CrawlerError, ModelError, StackError) as error:
-        print(f"cratedig: {error}", file=sys.stderr)
+        logs.tell_failed(f"cratedig: {error}", error)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("cratedig: interrupted; run it again to carry on", file=sys.stderr)
+        logs.tell_failed("cratedig: interrupted; run it again to carry on")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

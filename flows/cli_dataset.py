@@ -1,4 +1,4 @@
-"""Commands on what the dataset holds: find, look for duplicates, try prompts, forget, clean up."""
+"""Commands on what the dataset holds: find, look for duplicates, try prompts, forget."""
 
 from __future__ import annotations
 
@@ -140,11 +140,3 @@ def forget(
     )
     print_result(result, json)
     return 0
-
-
-def sweep(*, project: ProjectDir = HERE, json: Json = False) -> None:
-    """Delete what no row points at, and pack the tables."""
-    from flows.maintain import sweep as sweep_bucket
-    from flows.workspace import open_workspace
-
-    print_result(sweep_bucket(open_workspace(project.resolve()), watch=progress_bar), json)

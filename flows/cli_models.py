@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from flows.cli_options import HERE, Json, ProjectDir, print_result
+from flows.cli_options import HERE, Json, ProjectDir, print_result, say
+
+if TYPE_CHECKING:
+    from flows.models import ExportKind
+
+ModelFile = Annotated[Path | None, Parameter(help="Where to write it.")]
 
 models = App(name="models", help="The versions of the classifier, and which is in production.")
 export = App(name="export", help="Write the dataset, or a model, to a file.")
@@ -79,25 +84,30 @@ def rollback(*, project: ProjectDir = HERE) -> None:
     print(f"{roll_back(open_workspace(project.resolve()))} is in production again")
 
 
-@export.default
-def dataset(path: Path, /, *, project: ProjectDir = HERE, json: Json = False) -> None:
-    """Write the dataset with its labels and scores to PATH (.csv or .parquet)."""
-    from flows.export import export as run
-    from flows.workspace import open_workspace
-
-    print_result(run(open_workspace(project.resolve()), path), json)
-
-
 @export.command
 def model(
     version: str | None = None,
     /,
     *,
-    onnx: Annotated[Path, Parameter(help="Where to write it.")],
+    onnx: ModelFile = None,
+    torchscript: ModelFile = None,
+    program: ModelFile = None,
     project: ProjectDir = HERE,
-) -> None:
-    """Write VERSION, or the model in production, as one ONNX file: a picture in, answers out."""
+) -> int:
+    """Write VERSION, or the model in production, as one file: a picture in, answers out.
+
+    As ONNX, as TorchScript, or as a program of torch.export; one or more of them.
+    """
     from flows.models import export_model
     from flows.workspace import open_workspace
 
-    print(f"{export_model(open_workspace(project.resolve()), onnx, version)} is in {onnx}")
+    wanted: dict[ExportKind, Path | None]
+    wanted = {"onnx": onnx, "torchscript": torchscript, "program": program}
+    if not any(wanted.values()):
+        say("cratedig: give --onnx, --torchscript or --program, and where to write it")
+        return 2
+    workspace = open_workspace(project.resolve())
+    for kind, path in wanted.items():
+        if path is not None:
+            print(f"{export_model(workspace, path, version, kind=kind)} is in {path}")
+    return 0

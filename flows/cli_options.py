@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from pydantic import TypeAdapter
+
+from flows.logs import tell
 
 HERE = Path()
 
@@ -24,7 +25,7 @@ Report = Annotated[Path | None, Parameter(help="Write a page with the pictures t
 
 def say(message: str) -> None:
     """Print to stderr, where results are not."""
-    print(message, file=sys.stderr, flush=True)
+    tell(message)
 
 
 def print_result(result: object, as_json: bool, repeated: bool = False) -> None:

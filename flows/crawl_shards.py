@@ -248,9 +248,9 @@ def _is_open(row: LinkRow | None, run_id: str) -> bool:
     return row is None or (row.run_id != run_id and not is_final(row))
 
 
-def worker_leases(store: ObjectStore) -> BucketLeases:
+def worker_leases(store: ObjectStore, *, ttl_s: float = 120.0) -> BucketLeases:
     """Return the leases of this process, named so that people know which it is."""
-    return BucketLeases(store, f"{platform.node()} {os.getpid()}")
+    return BucketLeases(store, f"{platform.node()} {os.getpid()}", ttl_s=ttl_s)
 
 
 def write_links(

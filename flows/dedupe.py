@@ -24,6 +24,7 @@ from crawler.settings import CrawlPolicy
 from flows.catalog import Catalog
 from flows.dedupe_report import Shown, report_page
 from flows.progress import Watch, unwatched
+from flows.verdicts import marks_of, said
 from model.data import kin_groups
 
 
@@ -50,24 +51,23 @@ def mark_duplicates(catalog: Catalog, *, anew: bool = True) -> DedupeResult:
 
     From the stored hashes: no picture is decoded again, only thumbnails of borderline pairs are read.
     With `anew`, groups of earlier times do not count and every mark may change; else they stay
-    together, and only what has been added finds its place.
+    together, and only what has been added finds its place. What a person has merged or taken apart
+    stays as it was said, in either case.
     """
     started = time.monotonic()
     fingerprints = catalog.fingerprints()
-    groups = group_duplicates(
-        fingerprints,
-        thumbnails=catalog.thumbnails,
-        earlier=None if anew else catalog.duplicates(),
-    )
-    catalog.set_duplicates(
-        {
-            duplicate.sha256: (group.kept, duplicate.how)
-            for group in groups
-            for duplicate in group.duplicates
-        }
-    )
-    marked = sum(len(group.duplicates) for group in groups)
-    return _result(len(fingerprints), groups, marked, 0, started)
+    rows = None
+    # A person may say something while this counts: nothing of that is to be written over.
+    while rows != (rows := catalog.verdicts()):
+        groups = group_duplicates(
+            fingerprints,
+            thumbnails=catalog.thumbnails,
+            earlier=None if anew else catalog.duplicates(),
+            verdicts=said(rows),
+        )
+        marks = marks_of(groups)
+        catalog.set_duplicates(marks)
+    return _result(len(fingerprints), groups, len(marks), 0, started)
 
 
 def alike(catalog: Catalog, encoder_id: str) -> list[list[str]]:

@@ -39,6 +39,9 @@ _MEASURED_ON = 48
 class EncoderSource:
     """Gives the encoder's id, the encoder, and the embeddings of prompts, each when asked for."""
 
+    seen: frozenset[str] = frozenset()
+    """Pictures of the project that it was fitted on: it may not be judged on them."""
+
     def __init__(self, workspace: Workspace) -> None:
         self._store = workspace.store
         self._workspace = workspace
@@ -55,13 +58,17 @@ class EncoderSource:
         With backend "auto", the first call of a project measures, which takes up to a minute.
         """
         if self._id is None:
-            self._id = encoder_id(self._config())
+            self._id = encoder_id(self.config())
         return self._id
+
+    def kin_id(self) -> str:
+        """Return the id of the encoder by whose vectors pictures are kin."""
+        return self.id()
 
     def load(self) -> ClipEncoder:
         """Return the encoder, loaded once. Raises EncoderUnavailable with what to do."""
         if self._encoder is None:
-            self._encoder = load_encoder(self._config())
+            self._encoder = load_encoder(self.config())
         return self._encoder
 
     def prompts(self, taxonomy: Taxonomy) -> PromptEmbeddings:
@@ -71,7 +78,8 @@ class EncoderSource:
             self._store.put_once(key, _to_npz(embed_prompts(self.load(), taxonomy)))
         return _from_npz(self._store.get(key))
 
-    def _config(self) -> EncoderConfig:
+    def config(self) -> EncoderConfig:
+        """Return what to load; its backend is never "auto" where there is a picture to measure on."""
         if self._given.backend != "auto":
             return self._given
         if self._chosen is None:

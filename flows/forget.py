@@ -4,11 +4,13 @@ First the tombstones, by which what is being forgotten is known again and does n
 everything that they name is taken out of the bucket. The second step looks at nothing but the
 tombstones and the bucket: killed at any instant, it is carried to the same end by any later call.
 
-A trained model cannot unlearn. Models and snapshots that name a forgotten picture are reported, and
-left: train anew, and delete `models/<name>/<version>/` and `snapshots/<id>.json` if need be.
+A trained model cannot unlearn. Models, fine-tuned encoders and snapshots that name a forgotten
+picture are reported, and left: train anew, and delete `models/<name>/<version>/`,
+`snapshots/<id>.json`, `encoders/<id>/` and `tunings/` if need be. Of a picture that none was trained
+on nothing is left, its id included.
 
 What lies outside the bucket's present state is not ours to reach: object versions that the store
-keeps, backups, exports, Prefect's own database.
+keeps, backups, exports, answers of `cratedig label --out`, Prefect's own database.
 
 Forget while nothing else writes to the project. A collector that runs meanwhile asks for the
 tombstones before each commit; what it had begun to write before is found by the next call. Ledgers
@@ -31,7 +33,13 @@ from flows.errors import Permanent
 from flows.leases import drop_leases
 from flows.objects import ObjectStore
 from flows.progress import Watch, unwatched
-from flows.purge import purge_predictions, purge_rows, purge_runs, purge_shards
+from flows.purge import (
+    purge_advice,
+    purge_predictions,
+    purge_rows,
+    purge_runs,
+    purge_shards,
+)
 from flows.tables import Table, table_names
 from flows.tombstones import Forgotten, Tombstones
 from flows.workspace import Workspace
@@ -78,7 +86,7 @@ class ForgetResult:
     rows: dict[str, int]
     """Rows deleted, by table."""
     shards: int
-    """Shards, parts of predictions and records of runs that were written anew."""
+    """Shards, parts of predictions and records (of runs, drift, spot checks and queues) written anew."""
     parts: int
     records: int
     snapshots: tuple[str, ...]
@@ -132,7 +140,7 @@ def plan_forget(
     places_of = {
         image.sha256: [(place.url, place.page_url) for place in image.provenance]
         for image in catalog.images()
-        if image.sha256 in meant.sha256s
+        if meant.has(image.sha256)
         or any(meant.covers(place.url, place.page_url) for place in image.provenance)
     }
     found = set(places_of)
@@ -185,15 +193,16 @@ def forget(
     )
     tombstones = Tombstones(store)
     tombstones.add(Forgotten.of(sha256s={*plan.sha256s, *given}, urls=plan.urls, hosts=plan.hosts))
+    tombstones.hide_ids()
     all_of_it = tombstones.load()
     with watch("shards") as progress:
         shards = purge_shards(store, all_of_it, lambda done: progress(done, None))
     rows = purge_rows(store, all_of_it)
     marked = workspace.catalog.duplicates()
-    if not all_of_it.sha256s.isdisjoint(marked.values()):
+    if any(map(all_of_it.has, marked.values())):
         drop_duplicates(workspace.catalog)  # what was a copy of something forgotten is one no more
     parts = purge_predictions(store, all_of_it)
-    records = purge_runs(store, all_of_it)
+    records = purge_runs(store, all_of_it) + purge_advice(store, all_of_it)
     drop_leases(store, idle_s=float("inf"), also=all_of_it.names_host)
     return ForgetResult(
         pictures=len(plan.sha256s),
@@ -236,7 +245,10 @@ def _snapshots(store: ObjectStore, sha256s: set[str]) -> tuple[str, ...]:
 
 
 def _models(store: ObjectStore, snapshots: tuple[str, ...], sha256s: set[str]) -> tuple[str, ...]:
-    """Return the models of those snapshots, and those with a file that names one of the pictures."""
+    """Return the models of those snapshots, and those with a file that names one of the pictures.
+
+    Fine-tuned encoders, too, as `encoders/<id>`.
+    """
     trained = set()
     for info in store.list("models/"):
         name, _, rest = info.key.removeprefix("models/").partition("/")
@@ -246,6 +258,9 @@ def _models(store: ObjectStore, snapshots: tuple[str, ...], sha256s: set[str]) -
         text = store.get(info.key)
         if _names_one(text, sha256s) or any(each.encode() in text for each in snapshots):
             trained.add(f"{name}/{version}")
+    for info in store.list("encoders/"):
+        if info.key.endswith("/tuned.json") and _names_one(store.get(info.key), sha256s):
+            trained.add(info.key.removesuffix("/tuned.json"))
     return tuple(sorted(trained))
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
-from crawler.candidates import examine_members
+from crawler.candidates import Candidate, examine_members
 from crawler.webdataset import described
 from flows.collect import CollectResult, conclude, drop_duplicates
 from flows.earlier import Earlier
 from flows.holdings import holdings_at
 from flows.live import Live
 from flows.locations import is_object, source_name
-from flows.progress import Watch, unwatched
+from flows.progress import Watch, silent, unwatched
 from flows.records import new_run_id, once
 from flows.scratch import Scratch, unfinished_run
 from flows.sink import CommitLimits, Sink
@@ -67,3 +68,30 @@ def import_pictures(
     result, repeated = once(workspace.store, run_id, f"collect-{name}", CollectResult, work)
     scratch.end()
     return result, repeated
+
+
+def add_candidates(
+    workspace: Workspace, source: str, candidates: Sequence[Candidate]
+) -> CollectResult:
+    """Take pictures that are at hand, examined already, into the dataset under `source`.
+
+    They come by the door of an import, with its order of writing, tombstones and duplicates; the
+    addresses in them are their provenance. What is there already is merged.
+    """
+    started = time.monotonic()
+    run_id = new_run_id()
+    scratch = Scratch.of(workspace, run_id, source)
+    scratch.begin("")
+    with Earlier(scratch.earlier, workspace.catalog, source, run_id=run_id) as earlier:
+        live = Live(silent)
+        sink = Sink(workspace, source, run_id, earlier, live=live, limits=CommitLimits())
+        asyncio.run(sink.drain(_each(candidates), live.tell))
+    drop_duplicates(workspace.catalog)
+    result = conclude(workspace, source, run_id, pages=0, live=live, started=started)
+    scratch.end()
+    return result
+
+
+async def _each(candidates: Sequence[Candidate]) -> AsyncGenerator[Candidate, None]:
+    for each in candidates:
+        yield each

@@ -86,6 +86,11 @@ class Live:
         self._done += outcomes
         self._progress(self._done, self._total, self)
 
+    @property
+    def waiting(self) -> int:
+        """Return how many links have not come to their end; 0 while their number is unknown."""
+        return 0 if self._total is None else max(0, self._total - self._done)
+
     def __str__(self) -> str:
         """Return the live line."""
         said = [f"kept {self._kept}"]
@@ -98,7 +103,7 @@ class Live:
         )
         said += [f"{name} {count}" for name, count in counts if count]
         if self._total is not None:
-            said.append(f"queue {max(0, self._total - self._done)}")
+            said.append(f"queue {self.waiting}")
         return f"{', '.join(said)}, {self._megabytes_per_s():.1f} MB/s"
 
     def _megabytes_per_s(self) -> float:

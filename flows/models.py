@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from flows.errors import NotFound, Permanent
 from flows.registry import Registry
+from flows.tuned_encoders import source_of
 from flows.workspace import Workspace
 from model.card import ModelCard
 from model.checkpoint import TrainedModel
 from model.data import Snapshot
 from model.intervals import Interval
 from model.metrics import paired_difference
-from model.onnx_model import export_onnx, write_onnx
+from model.onnx_model import export_onnx, write_export
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,12 +220,28 @@ def roll_back(workspace: Workspace) -> str:
 _ROLLED_BACK = "rolled back from"
 
 
-def export_model(workspace: Workspace, path: Path, version: str | None = None) -> str:
-    """Write a version (default: the one in production) to `path` as ONNX; return the version."""
+ExportKind = Literal["onnx", "torchscript", "program"]
+
+
+def export_model(
+    workspace: Workspace, path: Path, version: str | None = None, *, kind: ExportKind = "onnx"
+) -> str:
+    """Write a version (default: the one in production) to `path` as one file; return the version.
+
+    "onnx", "torchscript", or "program": what `torch.export` makes.
+    """
     registry = _registry(workspace)
     version = _version(registry, version)
     head = registry.load(version).head
-    write_onnx(path, export_onnx(head, workspace.project.encoder_config(), version))
+    config = source_of(workspace, head.encoder_id).config()
+    if kind == "onnx":
+        data = export_onnx(head, config, version)
+    else:
+        # Imports torch, which takes seconds.
+        from model.torch_model import export_torch
+
+        data = export_torch(head, config, version, kind)
+    write_export(path, data)
     return version
 
 

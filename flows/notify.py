@@ -25,7 +25,8 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings
 
 from flows.errors import SettingsInvalid
-from flows.settings import FROM_ENVIRONMENT, LOCAL_ENV
+from flows.settings import FROM_ENVIRONMENT, from_blocks, places
+from flows.studio_links import evaluation
 from flows.train import TrainResult, report_rows
 
 TIMEOUT_S = 20.0
@@ -37,12 +38,19 @@ class NotifySettings(BaseSettings):
     model_config = FROM_ENVIRONMENT
 
     smtp_host: str | None = None
+    """The mail server; no mail is sent without one."""
     smtp_port: int = Field(default=587, ge=1, le=65535)
+    """Its port."""
     smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    """`starttls`, `tls` or `none`."""
     smtp_user: str | None = None
+    """Whom to sign in as, if it asks."""
     smtp_password: SecretStr | None = None
+    """The password that belongs to it."""
     mail_from: str | None = None
+    """Who writes."""
     mail_to: str = ""
+    """Whom to write to; commas between addresses."""
     webhook_url: SecretStr | None = None
     """A secret: whoever knows the address of a chat's hook can write there."""
 
@@ -67,9 +75,12 @@ class NotifySettings(BaseSettings):
 
     @classmethod
     def load(cls, root: Path) -> Self:
-        """Return the settings of the project in `root`. Raises SettingsInvalid, without values."""
+        """Return the settings of the project in `root`. Raises SettingsInvalid, without values.
+
+        PrefectAway is raised when a secret lies in a Prefect block and the server does not give it.
+        """
         try:
-            return cls(_env_file=(root / LOCAL_ENV, root / ".env"))
+            return cls(**places(root), **from_blocks(cls, root))
         except ValidationError as error:
             said = "; ".join(
                 each["msg"].removeprefix("Value error, ")
@@ -145,7 +156,8 @@ def trained_notice(result: TrainResult, *, project: str, studio_url: str | None 
             f"compare it with what is in production: cratedig models compare {result.version}"
         )
     if studio_url:
-        steps.append(f"look at it in the studio: {studio_url}")
+        page = evaluation(result.version)
+        steps.append(f"look at it in the studio: {studio_url}{page.path}")
     return Notice(
         subject=f"{project}: model {result.version} is {state}",
         summary=str(result),
@@ -170,7 +182,7 @@ def send(notice: Notice, settings: NotifySettings) -> list[str]:
         try:
             _mail(notice, settings)
         except (OSError, smtplib.SMTPException) as error:
-            troubles.append(f"no e-mail was sent by {settings.smtp_host}: {error}")
+            troubles.append(f"no e-mail was sent by {settings.smtp_host}: {_refusal(error)}")
     if settings.webhook_url is not None:
         try:
             _post(notice, settings.webhook_url.get_secret_value())
@@ -178,6 +190,35 @@ def send(notice: Notice, settings: NotifySettings) -> list[str]:
             host = urlsplit(settings.webhook_url.get_secret_value()).hostname
             troubles.append(f"the webhook at {host} was not told: {error}")
     return troubles
+
+
+def _refusal(error: OSError | smtplib.SMTPException) -> str:
+    """Return what a mail server refused, in words, and which setting to look at."""
+    if isinstance(error, smtplib.SMTPAuthenticationError):
+        return (
+            f"it refused the user or the password ({_answered(error.smtp_code, error.smtp_error)}): "
+            "check CRATEDIG_SMTP_USER and CRATEDIG_SMTP_PASSWORD"
+        )
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        refused = "; ".join(
+            f"{who} ({_answered(code, said)})" for who, (code, said) in error.recipients.items()
+        )
+        return f"it refused to write to {refused}: check CRATEDIG_MAIL_TO"
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"it answered {_answered(error.smtp_code, error.smtp_error)}"
+    if isinstance(error, smtplib.SMTPNotSupportedError):
+        return f"{error} Check CRATEDIG_SMTP_SECURITY and CRATEDIG_SMTP_USER"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not to be trusted ({error.verify_message}): set SSL_CERT_FILE "
+            "to the certificate of its authority if it is one of your own"
+        )
+    return str(error)
+
+
+def _answered(code: int, said: bytes | str) -> str:
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+    return f"{code} {' '.join(text.split())}"
 
 
 def _mail(notice: Notice, settings: NotifySettings) -> None:

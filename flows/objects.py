@@ -108,11 +108,15 @@ class ObjectStore:
 
         NotFound if there is no object, Permanent if it ends before `offset`.
         """
-        if offset < 0 or size < 0:
-            raise ValueError(f"a range starts at 0 or later and has a size: {offset}, {size}")
-        if size == 0:
+        if size == 0 and offset >= 0:
             return b""
-        return self._read(key, f"bytes={offset}-{offset + size - 1}")[0]
+        return self.get_range_with_etag(key, offset, size)[0]
+
+    def get_range_with_etag(self, key: str, offset: int, size: int) -> tuple[bytes, str]:
+        """Return a range of one byte or more, as `get_range` does, and the etag of its object."""
+        if offset < 0 or size < 1:
+            raise ValueError(f"a range starts at 0 or later and has a size: {offset}, {size}")
+        return self._read(key, f"bytes={offset}-{offset + size - 1}")
 
     def head(self, key: str) -> ObjectInfo | None:
         """Return what the store says about the object, or None if there is none."""
@@ -179,6 +183,10 @@ class ObjectStore:
                         etag=each["ETag"],
                         last_modified=each["LastModified"],
                     )
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Yield the key of every object whose key starts with `prefix`, in their order."""
+        return (info.key for info in self.list(prefix))
 
     def folders(self, prefix: str) -> Iterator[str]:
         """Yield the names right below `prefix` (which ends in a slash) that have objects below."""
@@ -268,7 +276,20 @@ class ObjectStore:
         try:
             yield
         except (ClientError, BotoCoreError) as error:
-            raise explain(error, self.endpoint, self.bucket, key) from error
+            told = self._told(error)
+            raise explain(told, self.endpoint, self.bucket, key) from error
+
+    def _told(self, error: ClientError | BotoCoreError) -> ClientError | BotoCoreError:
+        """Return an error that says why, such as ExpiredToken, for the bare 400 of a head.
+
+        That has no body to say it in; whatever is wrong with the request is with a list's, too.
+        """
+        if isinstance(error, ClientError) and code_of(error) == "400":
+            try:
+                self._client.list_objects_v2(Bucket=self.bucket, Prefix=self._prefix, MaxKeys=1)
+            except (ClientError, BotoCoreError) as with_body:
+                return with_body
+        return error
 
     def _head(self, key: str) -> Any:  # noqa: ANN401 - boto3's own type exists in its stubs alone
         try:

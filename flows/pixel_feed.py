@@ -31,10 +31,11 @@ DECODE_CPU_S = 60.0
 """Processor time that one picture may take."""
 
 LOOK_AHEAD = 128
-"""How many pictures may be under way or waiting to be taken; bounds memory."""
+"""How many pictures may be under way or waiting to be taken, in small batches; bounds memory."""
 
 # A worker decodes while another thread waits for the store.
 _READERS_PER_WORKER = 2
+_STARTS = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Unreadable:
 
     reason: str
     detail: str
+    transient: bool = False
+    """Whether it may be readable at another time."""
 
 
 class PixelFeed:
@@ -80,18 +83,26 @@ class PixelFeed:
                 _end(worker)
 
     def pixels(
-        self, sha256s: Iterable[str], read: Callable[[str], bytes]
+        self,
+        sha256s: Iterable[str],
+        read: Callable[[str], bytes | Unreadable],
+        *,
+        batch_size: int = 1,
     ) -> Iterator[tuple[str, NDArray[np.uint8] | Unreadable]]:
         """Yield for each id, in order, uint8 (H, W, C) of the picture that `read` gives, or why not.
 
-        What `read` raises comes out here, but for NotFound and Corrupt, which are about one picture.
+        LOOK_AHEAD of them, or two of the batches in which they are taken where that is more, may be
+        under way or wait to be taken: one is decoded while the other is encoded. `read` may say
+        itself why there are none. What it raises comes out here, but for NotFound and
+        Corrupt, which are about one picture.
         """
+        look_ahead = max(LOOK_AHEAD, 2 * batch_size)
         pending: deque[tuple[str, Future[NDArray[np.uint8] | Unreadable]]] = deque()
         with ThreadPoolExecutor(self.workers * _READERS_PER_WORKER) as readers:
             try:
                 for sha256 in sha256s:
                     pending.append((sha256, readers.submit(self._one, sha256, read)))
-                    if len(pending) == LOOK_AHEAD:
+                    if len(pending) == look_ahead:
                         first, future = pending.popleft()
                         yield first, future.result()
                 while pending:
@@ -100,13 +111,17 @@ class PixelFeed:
             finally:
                 readers.shutdown(wait=True, cancel_futures=True)
 
-    def _one(self, sha256: str, read: Callable[[str], bytes]) -> NDArray[np.uint8] | Unreadable:
+    def _one(
+        self, sha256: str, read: Callable[[str], bytes | Unreadable]
+    ) -> NDArray[np.uint8] | Unreadable:
         try:
             body = read(sha256)
         except NotFound as error:
             return Unreadable("missing", str(error))
         except Corrupt as error:
             return Unreadable("damaged", str(error))
+        if isinstance(body, Unreadable):
+            return body
         worker = self._idle.get()
         try:
             # Twice, because a worker may also die of something else: memory that ran out, an
@@ -131,21 +146,23 @@ class PixelFeed:
         return Unreadable(str(reason), str(detail))
 
     def _start(self) -> subprocess.Popen[bytes]:
-        worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "flows.pixel_worker", *self._arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        assert worker.stdout is not None  # noqa: S101 - for the type checker: it is a PIPE
-        if receive(worker.stdout) is None:
-            _end(worker)
-            raise Permanent(
-                f"the decoding process does not start (exit code {worker.returncode}); "
-                "`python -m flows.pixel_worker` shows why"
+        # More than once: a process may be killed while it is still importing, too.
+        for _ in range(_STARTS):
+            worker = subprocess.Popen(
+                [sys.executable, "-P", "-m", "flows.pixel_worker", *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
-        return worker
+            assert worker.stdout is not None  # noqa: S101 - for the type checker: it is a PIPE
+            if receive(worker.stdout) is not None:
+                return worker
+            _end(worker)
+        raise Permanent(
+            f"the decoding process does not start (exit code {worker.returncode}); "
+            "`python -m flows.pixel_worker` shows why"
+        )
 
 
 def _ask(worker: subprocess.Popen[bytes], body: bytes) -> bytes | None:

@@ -5,7 +5,8 @@
 
 A part counts only once a manifest names it, and manifest n is written by conditional put: of two
 nights that run at once, the second finds its number taken, looks again at what is still to do, and
-publishes only that. So every picture is in the published result exactly once a model.
+publishes only that. So every picture is in the published result exactly once a model. Every part
+has a manifest of its own, so that a night that is killed has lost one part at most.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import io
 from collections.abc import Iterator
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
@@ -72,11 +74,19 @@ def publish(store: ObjectStore, manifest: Manifest) -> bool:
     return store.put_once(key, _MANIFEST.dump_json(manifest, indent=2))
 
 
-def predicted(store: ObjectStore, version: str) -> set[str]:
-    """Return the sha256s that this model has published an answer for."""
-    done: set[str] = set()
+def versions(store: ObjectStore) -> list[str]:
+    """Return the models that have predictions in the bucket, published or not."""
+    return [folder.removeprefix("model=") for folder in store.folders("predictions/")]
+
+
+def predicted_batches(store: ObjectStore, version: str) -> Iterator[pa.Array]:
+    """Yield the sha256s that this model has published an answer for, each once, a part at a time."""
     for manifest in manifests(store, version):
         for part in manifest.parts:
             table = pq.read_table(io.BytesIO(store.get(part)), columns=["sha256"])
-            done.update(table.column("sha256").to_pylist())
-    return done
+            yield pc.unique(table.column("sha256"))
+
+
+def predicted(store: ObjectStore, version: str) -> set[str]:
+    """Return the sha256s that this model has published an answer for, all in memory."""
+    return {each for batch in predicted_batches(store, version) for each in batch.to_pylist()}

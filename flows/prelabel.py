@@ -5,19 +5,25 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from flows import metrics, observe
 from flows.encoders import EncoderSource
 from flows.pixel_feed import PixelFeed, Unreadable
 from flows.progress import Progress, Watch, silent, unwatched
+from flows.range_reads import RangeReader
 from flows.records import new_run_id, once
 from flows.rows import PreLabelRow
+from flows.search import INDEX_FROM
 from flows.unreadable import UnreadableRow, record_unreadable, unreadable
 from flows.workspace import Workspace
 from model.calibration import Calibration, fit_calibration
@@ -28,8 +34,11 @@ from model.prelabel import prelabel as score_against_prompts
 EMBED_SHARD_IMAGES = 1000
 """How many pictures one task embeds; each batch in it is committed by itself."""
 
-EMBED_BATCH_IMAGES = 64
-"""How many vectors are committed at a time: what a kill can take back."""
+EMBED_BATCH_IMAGES = 256
+"""How many vectors are committed at a time; a kill can take back twice as many.
+
+A commit compares the keys of all vectors that there are, so small ones grow dear.
+"""
 
 T = TypeVar("T")
 
@@ -62,12 +71,21 @@ class PrelabelResult:
 
 
 def plan_embedding(workspace: Workspace, encoder_id: str) -> list[list[str]]:
-    """Return the sha256s that this encoder has not embedded yet, in shards of a stable order."""
-    missing = sorted(workspace.catalog.without_embedding(encoder_id))
-    return [
-        missing[start : start + EMBED_SHARD_IMAGES]
-        for start in range(0, len(missing), EMBED_SHARD_IMAGES)
-    ]
+    """Return the sha256s that this encoder has not embedded yet, in shards, in a stable order.
+
+    That is the order in which they lie in the store, so that a shard is read with few requests.
+    """
+    missing = pa.array(workspace.catalog.without_embedding(encoder_id), pa.string())
+    if not len(missing):
+        return []
+    found = []
+    # Many batches together: looking ids up among the missing begins with hashing all of those.
+    for batches in _in_batches(workspace.catalog.image_batches(["sha256", "shard", "offset"]), 64):
+        table = pa.Table.from_batches(batches)
+        found.append(table.filter(pc.is_in(table["sha256"], value_set=missing)))
+    by_place = [("shard", "ascending"), ("offset", "ascending"), ("sha256", "ascending")]
+    ordered = pa.concat_tables(found).sort_by(by_place)["sha256"].to_pylist()
+    return list(_in_batches(ordered, EMBED_SHARD_IMAGES))
 
 
 def embed_shard(
@@ -79,50 +97,99 @@ def embed_shard(
 ) -> int:
     """Embed those pictures and store the vectors, a batch at a time; return how many.
 
-    Other processes decode ahead of the encoder. A picture that does not decode, or whose bytes are
+    Other processes decode ahead of the encoder, and a batch is committed while the next one is
+    encoded; `progress` counts what is committed. A picture that does not decode, or whose bytes are
     gone, becomes a row with a reason (`flows.unreadable`).
     """
     max_pixels = workspace.project.policy().max_pixels
-    catalog = workspace.catalog
-    places = catalog.places(sha256s)
+    reader = RangeReader(workspace.catalog, sha256s)
     embedded = done = 0
-    with PixelFeed(encoder.preprocessing, max_pixels=max_pixels) as feed:
-        found = feed.pixels(
-            sha256s, lambda sha256: catalog.read_image_bytes(sha256, places.get(sha256))
-        )
-        for batch in _in_batches(found, EMBED_BATCH_IMAGES):
-            seen = {sha256: each for sha256, each in batch if not isinstance(each, Unreadable)}
-            if seen:
-                vectors_BD = _encoded(encoder, list(seen.values()))
-                catalog.add_embeddings(encoder.id, list(seen), vectors_BD)
-            record_unreadable(
-                workspace.store,
-                [
-                    UnreadableRow(
-                        sha256=sha256,
-                        encoder_id=encoder.id,
-                        reason=each.reason,
-                        detail=each.detail,
-                        at=datetime.now(UTC),
-                    )
-                    for sha256, each in batch
-                    if isinstance(each, Unreadable)
-                ],
-            )
-            embedded += len(seen)
-            done += len(batch)
+    with observe.shard("embed"), PixelFeed(encoder.preprocessing, max_pixels=max_pixels) as feed:
+        found = feed.pixels(reader.sha256s, reader.read, batch_size=encoder.batch_size)
+        for newly, looked_at in _commits(workspace, encoder, found):
+            embedded += newly
+            done += looked_at
             progress(done, len(sha256s))
     return embedded
 
 
-def _encoded(encoder: ClipEncoder, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    size = encoder.batch_size
-    return np.concatenate(
+def _commits(
+    workspace: Workspace,
+    encoder: ClipEncoder,
+    found: Iterable[tuple[str, NDArray[np.uint8] | Unreadable]],
+) -> Iterator[tuple[int, int]]:
+    """Encode and store in batches; yield what `_commit` returns, when it has been stored."""
+    committing: Future[tuple[int, int]] | None = None
+    with ThreadPoolExecutor(1) as committer:
+        for encoded in _encoded(encoder, found):
+            if committing is not None:
+                yield committing.result()
+            committing = committer.submit(_commit, workspace, encoder.id, encoded)
+        if committing is not None:
+            yield committing.result()
+
+
+@dataclasses.dataclass(slots=True)
+class _Encoded:
+    """What is committed together: vectors of what could be read, and why the others could not."""
+
+    sha256s: list[str] = dataclasses.field(default_factory=list)
+    vectors: list[NDArray[np.float32]] = dataclasses.field(default_factory=list)
+    unreadable: dict[str, Unreadable] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.sha256s) + len(self.unreadable)
+
+
+def _encoded(
+    encoder: ClipEncoder, found: Iterable[tuple[str, NDArray[np.uint8] | Unreadable]]
+) -> Iterator[_Encoded]:
+    """Encode in the batches that the encoder likes, and yield EMBED_BATCH_IMAGES or more together."""
+    size = min(encoder.batch_size, EMBED_BATCH_IMAGES)
+    taken: deque[list[tuple[str, NDArray[np.uint8] | Unreadable]]] = deque()
+
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        for batch in _in_batches(found, size):
+            taken.append(batch)
+            seen = [each for _, each in batch if not isinstance(each, Unreadable)]
+            yield np.stack(seen) if seen else np.empty(0, np.uint8)
+
+    gathered = _Encoded()
+    for vectors_BD in encoder.encode_in_turn(batches()):
+        for sha256, each in taken.popleft():
+            if isinstance(each, Unreadable):
+                gathered.unreadable[sha256] = each
+            else:
+                gathered.sha256s.append(sha256)
+        gathered.vectors.append(vectors_BD)
+        if len(gathered) >= EMBED_BATCH_IMAGES:
+            yield gathered
+            gathered = _Encoded()
+    if len(gathered):
+        yield gathered
+
+
+def _commit(workspace: Workspace, encoder_id: str, encoded: _Encoded) -> tuple[int, int]:
+    """Store what was encoded; return how many vectors, and how many pictures, that were."""
+    if encoded.sha256s:
+        vectors_BD = np.concatenate(encoded.vectors)
+        workspace.catalog.add_embeddings(encoder_id, encoded.sha256s, vectors_BD)
+    record_unreadable(
+        workspace.store,
         [
-            encoder.encode_pixels(np.stack(pixels[start : start + size]))
-            for start in range(0, len(pixels), size)
-        ]
+            UnreadableRow(
+                sha256=sha256,
+                encoder_id=encoder_id,
+                reason=each.reason,
+                detail=each.detail,
+                at=datetime.now(UTC),
+            )
+            for sha256, each in encoded.unreadable.items()
+        ],
     )
+    metrics.count(metrics.EMBEDDED, len(encoded.sha256s), outcome="embedded")
+    metrics.count(metrics.EMBEDDED, len(encoded.unreadable), outcome="unreadable")
+    return len(encoded.sha256s), len(encoded)
 
 
 def _in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -136,19 +203,37 @@ def embed(workspace: Workspace, source: EncoderSource, *, progress: Progress = s
 
     The encoder is not even loaded when nothing is new.
     """
-    encoder_id = source.id()
-    shards = plan_embedding(workspace, encoder_id)
+    shards = watched_shards(plan_embedding(workspace, source.id()), progress)
+    return sum(
+        embed_shard(workspace, source.load(), shard, progress=watch) for shard, watch in shards
+    )
+
+
+def embed_these(
+    workspace: Workspace,
+    source: EncoderSource,
+    sha256s: Sequence[str],
+    *,
+    progress: Progress = silent,
+) -> int:
+    """Embed those of the pictures that lack a vector; return how many. Loads only if there are any."""
+    there, _ = workspace.catalog.embeddings(source.id(), sha256s)
+    missing = sorted(set(sha256s).difference(there))
+    return embed_shard(workspace, source.load(), missing, progress=progress) if missing else 0
+
+
+def watched_shards(
+    shards: Sequence[list[str]], progress: Progress
+) -> Iterator[tuple[list[str], Progress]]:
+    """Yield each shard with what counts it as a part of all of them."""
     total = sum(map(len, shards))
-    embedded = done = 0
+    before = 0
     for shard in shards:
-        watch = _offset(progress, done, total)
-        embedded += embed_shard(workspace, source.load(), shard, progress=watch)
-        done += len(shard)
-    return embedded
+        yield shard, _offset(progress, before, total)
+        before += len(shard)
 
 
 def _offset(progress: Progress, before: int, total: int) -> Progress:
-    """Count one shard as a part of all."""
     return lambda done, _, said="": progress(before + done, total, said)
 
 
@@ -226,6 +311,7 @@ def prelabel(
         source = EncoderSource(workspace)
         with watch("embed") as progress:
             newly = embed(workspace, source, progress=progress)
+        workspace.catalog.index_embeddings(source.id(), from_rows=INDEX_FROM)
         suggested = score_prelabels(workspace, source)
         scored = workspace.catalog.embedding_count(source.id())
         return PrelabelResult(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from flows import logs
+
 LINE_EVERY_S = 10.0
 """Between two lines of a log, at least."""
 
@@ -39,7 +41,7 @@ def unwatched(title: str) -> Iterator[Progress]:
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
     """Show a bar with rate and time left on stderr; plain lines where stderr is no terminal."""
-    if not sys.stderr.isatty():
+    if logs.is_json() or not sys.stderr.isatty():
         yield _Lines(title)
         return
     # rich takes 0.2 s to import: not for a command that shows no bar.
@@ -100,4 +102,10 @@ class _Lines:
         left = f", {(total - done) / rate:.0f} s left" if total and rate > 0 else ""
         of = f" of {total}" if total else ""
         more = f": {text}" if (text := str(said)) else ""
-        print(f"{self._title}: {done}{of} ({rate:.1f}/s{left}){more}", file=sys.stderr, flush=True)
+        logs.tell(
+            f"{self._title}: {done}{of} ({rate:.1f}/s{left}){more}",
+            step=self._title,
+            done=done,
+            total=total,
+            per_s=round(rate, 3),
+        )

@@ -21,7 +21,8 @@ from pydantic import (
     model_validator,
 )
 
-from flows.errors import ProjectInvalid
+from flows.errors import Permanent, ProjectInvalid
+from flows.fine_tune_settings import FineTune, FineTuneSettings
 from flows.project_errors import explain
 
 if TYPE_CHECKING:
@@ -94,8 +95,21 @@ Cron = Annotated[str, AfterValidator(_check_cron)]
 Pattern = Annotated[
     str, AfterValidator(_check_regex), Field(description="a regular expression, as a string")
 ]
-Prompt = Annotated[str, Field(pattern=r"\S", description="a sentence")]
+# `\s` of these patterns leaves out what Python counts as space besides, and `model.labels` refuses.
+Prompt = Annotated[str, Field(pattern=r"[^\s\x1c-\x1f]", description="a sentence")]
 Schedule = Annotated[Cron | None, Field(description="a cron schedule of five fields, as a string")]
+
+
+def write_new(folder: Path, text: bytes) -> Path:
+    """Write project.toml into `folder`, made if need be; Permanent if it has one."""
+    path = folder / FILE_NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("xb") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise Permanent(f"{path} exists already; it was left as it is") from error
+    return path
 
 
 class _Section(BaseModel):
@@ -107,12 +121,20 @@ class _Section(BaseModel):
 class LabelConfig(_Section):
     """One label, and what CLIP is asked about it."""
 
-    name: str = Field(pattern=r"^\S(.*\S)?$", description="the label's name, as a string")
+    name: str = Field(
+        pattern=r"^[^\s\x1c-\x1f](.*[^\s\x1c-\x1f])?$", description="the label's name, as a string"
+    )
+    """What is decided, yes or no, of every picture."""
+    description: str = Field(default="", description="when the answer is yes, as a string")
+    """When the answer is yes: shown to those who decide."""
     prompts: list[Prompt] = Field(
         default=[], min_length=1, description="a list of one sentence or more"
     )
+    """What CLIP is asked; left out, it is asked for a photo of the name."""
     against: list[Prompt] = Field(default=[], description="a list of sentences")
+    """What a picture without the label looks like."""
     synonyms: list[Prompt] = Field(default=[], description="a list of names")
+    """Other names of it, each put into several sentences."""
 
     @model_validator(mode="before")
     @classmethod
@@ -132,24 +154,39 @@ class SourceConfig(_Section):
     name: str = Field(
         pattern=_NAME, description="a string of lower-case letters, digits and hyphens"
     )
+    """Names the source in commands, reports and deployments."""
     start: list[Address] = Field(default=[], min_length=1, description="a list of addresses")
+    """The pages to start from, or with `urls` the pictures themselves."""
     kind: Literal["site", "urls"] = Field(default="site", description='"site" or "urls"')
+    """Follow pages, or take a list of pictures."""
     browser: Literal["never", "auto", "always"] = Field(
         default="never", description='"never", "auto" or "always"'
     )
+    """Whether to open pages in Chromium: always, never, or where the HTML shows too little."""
     allow: list[Pattern] = Field(default=[], description="a list of regular expressions")
+    """Follow only pages whose address matches one of these."""
     deny: list[Pattern] = Field(default=[], description="a list of regular expressions")
+    """Follow no page whose address matches one of these."""
     max_depth: int = Field(default=8, ge=0, description="a whole number, 0 or more")
+    """How many links away from the start to go."""
     max_pages: int = Field(default=1000, ge=1, description="a whole number, 1 or more")
+    """How many pages to read in one run."""
     allow_private: bool = Field(default=False, description="true or false")
+    """Whether the source may lead to addresses that are not public."""
     table: str = Field(default="", description="the path of a file, or s3://bucket/key")
+    """A table of picture addresses, in place of `start`."""
     url_column: str = Field(default="", description="the name of a column of `table`")
+    """The table's column of addresses, where its name does not say so."""
     stop_after_known: int | None = Field(
         default=None, ge=1, description="a whole number, 1 or more"
     )
+    """End a run once so many pictures in a row were already there."""
     sitemaps: bool = Field(default=True, description="true or false")
+    """Whether to read the sitemaps that the site names."""
     max_minutes: float | None = Field(default=None, gt=0, description="minutes, more than 0")
+    """End a run after so long; the next one carries on."""
     schedule: Schedule = None
+    """When to look for what is new, in UTC."""
 
     @model_validator(mode="after")
     def _somewhere_to_look(self) -> Self:
@@ -164,16 +201,20 @@ class EncoderSettings(_Section):
     """Which CLIP: a model and the name of its weights, or a checkpoint of one's own."""
 
     model: str = Field(default="", description="the name of an open_clip model, as a string")
+    """The name of an open_clip architecture."""
     pretrained: str | None = Field(
         default=None, min_length=1, description="the name of the model's weights, as a string"
     )
+    """The name of its weights, which open_clip downloads."""
     checkpoint: Path | None = Field(
         default=None, strict=False, description="the path of a file or folder, as a string"
     )
+    """Weights of your own, instead: a folder with open_clip_config.json and safetensors."""
 
     backend: Literal["auto", "torch", "onnx", "onnx-int8", "torch-bf16"] = Field(
         default="torch", description='"auto", "torch", "onnx", "onnx-int8" or "torch-bf16"'
     )
+    """How it is run; `auto` measures once on your pictures and keeps the fastest that agrees."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -191,38 +232,106 @@ class LimitsConfig(_Section):
     concurrency_per_host: int | None = Field(
         default=None, ge=1, description="a whole number, 1 or more"
     )
+    """Requests to one host at a time."""
     delay_s: float | None = Field(default=None, ge=0, description="seconds, 0 or more")
+    """Seconds between two requests to one host."""
     timeout_s: float | None = Field(default=None, gt=0, description="seconds, more than 0")
+    """After how long a request is given up."""
     max_bytes: int | None = Field(default=None, ge=1, description="a whole number, 1 or more")
+    """Larger files are rejected."""
     max_pixels: int | None = Field(default=None, ge=1, description="a whole number, 1 or more")
+    """Larger pictures are rejected before they are decoded."""
     min_side: int | None = Field(default=None, ge=1, description="pixels, 1 or more")
+    """Pictures with a shorter side are rejected, in pixels."""
 
 
 class PrelabelConfig(_Section):
     """When new images are given their scores by CLIP."""
 
     schedule: Schedule = None
+    """When to embed and pre-label what is new, in UTC."""
 
 
 class TrainSettings(_Section):
     """When and how the classifier is trained."""
 
     schedule: Schedule = None
+    """When to train, in UTC."""
     train_after_decisions: int | None = Field(
         default=None, ge=1, description="a whole number, 1 or more"
     )
+    """Train once so much was decided since the last model; looked at every half hour."""
     aim: Aim = "f1"
+    """What thresholds are chosen for."""
     promote_lowest: float = Field(default=-0.01, ge=-1, le=1, description="a number from -1 to 1")
+    """A new model's advantage in macro F1 must lie above this at the lower end of its interval."""
     promote_mean: float = Field(default=0.0, ge=-1, le=1, description="a number from -1 to 1")
+    """And above this in the mean."""
     folds: int = Field(default=5, ge=2, description="a whole number, 2 or more")
+    """Parts of the cross-validation."""
     repeats: int = Field(default=3, ge=1, description="a whole number, 1 or more")
+    """How often it is repeated."""
     seed: int = Field(default=0, ge=0, description="a whole number, 0 or more")
+    """Of everything random."""
+    fine_tune: FineTune = "off"
+    """Whether `cratedig train` and `schedule` let the encoder learn, too, and which part of it."""
 
 
 class PredictConfig(_Section):
-    """When what is new is labelled by the classifier in production."""
+    """When what is new is labelled by the classifier in production, and what is asked afterwards."""
 
     schedule: Schedule = None
+    """When to label what is new, in UTC."""
+    new_model: Literal["new", "all"] = Field(default="all", description='"new" or "all"')
+    """What a model that comes into production labels: only pictures that no model has labelled."""
+    queue: int = Field(default=200, ge=0, description="a whole number, 0 or more")
+    """Pictures a label that are put up for review after each night."""
+    spot_check: int = Field(default=0, ge=0, description="a whole number, 0 or more")
+    """Of them, pictures a label that are drawn by lot from those answered yes."""
+
+
+class DriftConfig(_Section):
+    """How what comes in is compared with what the model in production was trained on."""
+
+    level: float = Field(default=0.05, gt=0, lt=1, description="a number between 0 and 1")
+    """The chance of a false alarm a night, all comparisons together."""
+    pictures: int = Field(default=500, ge=20, le=2000, description="a whole number, 20 to 2000")
+    """So many on a side."""
+    seed: int = Field(default=0, ge=0, description="a whole number, 0 or more")
+    """What chance is drawn from: the same seed gives the same report."""
+
+
+class StudioConfig(_Section):
+    """What the studio's Predict page and `POST /api/predict` take."""
+
+    pictures_at_once: int = Field(default=16, ge=1, le=100, description="a whole number, 1 to 100")
+    """In one request."""
+    pictures_a_minute: int = Field(default=120, ge=1, description="a whole number, 1 or more")
+    """From one address; more are told to wait."""
+    allow_private: bool = Field(default=False, description="true or false")
+    """Whether addresses that people paste may be those of loopback and private networks."""
+
+
+class ReviewConfig(_Section):
+    """How answers are checked while people give them."""
+
+    again: float = Field(default=0.03, ge=0, le=0.5, description="a number from 0 to 0.5")
+    """The share of a queue's page that is decided already and comes round again, blind."""
+
+
+class ArchiveConfig(_Section):
+    """How archives are labelled where they lie."""
+
+    runner: Literal["threads", "ray"] = Field(default="threads", description='"threads" or "ray"')
+    """What runs the shards of the flow `label-archive`. Ray's cluster is that of RAY_ADDRESS."""
+    shards_at_once: int = Field(default=2, ge=1, description="a whole number, 1 or more")
+    """On one machine; on a cluster, as many as its cores or GPUs allow."""
+    shard_pictures: int = Field(default=1000, ge=1, description="a whole number, 1 or more")
+    """About so many make a shard; with another number, shards are cut and labelled anew."""
+    cpus_per_shard: float = Field(default=1, ge=0, description="a number, 0 or more")
+    """Of a Ray cluster."""
+    gpus_per_shard: float = Field(default=0, ge=0, description="a number, 0 or more")
+    """Of a Ray cluster; 0.5 has two shards share a GPU."""
 
 
 class Project(_Section):
@@ -232,9 +341,11 @@ class Project(_Section):
     name: str = Field(
         pattern=_NAME, description="a string of lower-case letters, digits and hyphens"
     )
+    """Names the project in models, tags and e-mails."""
     contact: str = Field(
         default="", pattern=r"^[^\r\n]*$", description="an e-mail or web address, on one line"
     )
+    """Sites see it in the User-Agent, so that they can write to you; crawling asks for it."""
     labels: list[LabelConfig] = Field(
         min_length=1, description="a [[labels]] table for each of one label or more"
     )
@@ -242,8 +353,15 @@ class Project(_Section):
     encoder: EncoderSettings = Field(description="an [encoder] table")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="a [limits] table")
     prelabel: PrelabelConfig = Field(default=PrelabelConfig(), description="a [prelabel] table")
+    review: ReviewConfig = Field(default=ReviewConfig(), description="a [review] table")
     train: TrainSettings = Field(default=TrainSettings(), description="a [train] table")
+    fine_tune: FineTuneSettings = Field(
+        default=FineTuneSettings(), description="a [fine_tune] table"
+    )
     predict: PredictConfig = Field(default=PredictConfig(), description="a [predict] table")
+    studio: StudioConfig = Field(default=StudioConfig(), description="a [studio] table")
+    drift: DriftConfig = Field(default=DriftConfig(), description="a [drift] table")
+    archive: ArchiveConfig = Field(default=ArchiveConfig(), description="an [archive] table")
 
     @field_validator("labels")
     @classmethod
@@ -349,95 +467,3 @@ class Project(_Section):
         from flows.train import PromotionRule
 
         return PromotionRule(lowest=self.train.promote_lowest, mean=self.train.promote_mean)
-
-
-EXAMPLE_PROJECT = """\
-# A cratedig project: what to look for, where, and how often.
-# Keys and addresses of the object store do not belong here: they come from CRATEDIG_ variables,
-# or from the local stack that `cratedig up` starts.
-
-name = "records"
-# Sites see this in the User-Agent, so that they can write to you. Crawling asks for it.
-contact = "you@example.org"
-
-# ---- Labels: each is a yes/no question of its own; a picture may have several, or none. ----
-
-[[labels]]
-name = "turntable"
-# What CLIP is asked. Left out, it is "a photo of a turntable".
-prompts = ["a photo of a turntable", "a record player with its tonearm"]
-# Other names of it, each put into several sentences; may be left out.
-synonyms = ["gramophone"]
-# What a picture without the label looks like; may be left out.
-against = ["a photo of a room", "a photo of a loudspeaker"]
-
-[[labels]]
-name = "vinyl"
-prompts = ["a photo of a vinyl record", "a twelve inch record on a platter"]
-
-# ---- Sources: where pictures are found. ----
-
-[[sources]]
-name = "example-shop"
-start = ["https://example.org/records/"]
-# Pages are followed within the hosts of `start`; regular expressions narrow that down.
-allow = ["/records/"]
-deny = ["[?&]sort="]
-max_pages = 200
-# "auto" opens a page in a browser when its HTML holds no picture; "always" and "never".
-browser = "never"
-# When to look for what is new: minute, hour, day of month, month, day of week (UTC).
-schedule = "0 3 * * *"
-
-# [[sources]]
-# name = "hand-picked"
-# kind = "urls"                 # `start` lists pictures themselves
-# start = ["https://example.org/pictures/1.jpg"]
-
-# [[sources]]
-# name = "from-a-table"
-# kind = "urls"
-# table = "pictures.parquet"    # or .csv, .tsv, .jsonl, .txt, gzipped too; or s3://bucket/key
-# url_column = "image_url"      # only when the column's name does not say it
-
-# ---- Encoder: which CLIP describes the pictures. ----
-
-[encoder]
-model = "ViT-B-32"
-pretrained = "laion2b_s34b_b79k"   # downloaded by open_clip when it is first used
-backend = "auto"                   # measured once on your own pictures; "torch" is the reference
-# checkpoint = "weights/mine"      # instead: a folder with open_clip_config.json and safetensors
-
-# ---- Limits: how politely and how much is fetched. These are the defaults. ----
-
-[limits]
-concurrency_per_host = 4
-delay_s = 0.25
-timeout_s = 30
-max_bytes = 30_000_000
-max_pixels = 100_000_000
-min_side = 64                      # smaller pictures are rejected
-
-# ---- When the rest is done. Left out: only when you ask for it. ----
-
-[prelabel]
-schedule = "30 3 * * *"
-
-[train]
-# Thresholds are chosen for this aim: "f1", "precision >= 0.95", "recall >= 0.9", or "costs 5:1"
-# (a false positive costs five times what a false negative does).
-aim = "f1"
-folds = 5
-repeats = 3
-seed = 0
-# A new model replaces the old one if its macro F1 on the same pictures is higher by more than
-# promote_mean, and the lower end of that difference's interval lies above promote_lowest.
-promote_lowest = -0.01
-promote_mean = 0.0
-train_after_decisions = 50         # looked at every half hour
-# schedule = "0 5 * * 1"
-
-[predict]
-schedule = "0 4 * * *"
-"""
-"""What `cratedig init` writes: commented, and valid as it stands."""

@@ -74,7 +74,9 @@ def purge_rows(store: ObjectStore, forgotten: Forgotten) -> dict[str, int]:
     deleted = {}
     for name in table_names(store):
         table = Table(store, name, None)
-        columns = [each for each in ("sha256", "url", "page_url") if each in table.columns()]
+        columns = [
+            each for each in ("sha256", "other", "url", "page_url") if each in table.columns()
+        ]
         if columns:
             deleted[name] = table.delete(columns, lambda row: _row_is_forgotten(row, forgotten))
     _redact_rows(Table(store, "images", IMAGES), ["sha256"], ["consent"], forgotten)
@@ -90,7 +92,10 @@ def purge_predictions(store: ObjectStore, forgotten: Forgotten) -> int:
         for info in store.list(f"predictions/{model}/"):
             if info.key.endswith(".parquet"):
                 table = pq.read_table(io.BytesIO(store.get(info.key)))
-                gone = pc.is_in(table["sha256"], value_set=pa.array(sorted(forgotten.sha256s)))
+                ids = [
+                    each for each in pc.unique(table["sha256"]).to_pylist() if forgotten.has(each)
+                ]
+                gone = pc.is_in(table["sha256"], value_set=pa.array(ids, pa.string()))
                 kept = table.filter(pc.invert(gone))
                 pictures[info.key] = pc.count_distinct(kept["sha256"]).as_py()
                 if kept.num_rows < table.num_rows:
@@ -121,6 +126,36 @@ def purge_runs(store: ObjectStore, forgotten: Forgotten) -> int:
             store.put(info.key, after)
             changed += 1
     return changed
+
+
+def purge_advice(store: ObjectStore, forgotten: Forgotten) -> int:
+    """Take forgotten pictures out of drift reports, spot checks, queues and screens; count those."""
+    changed = 0
+    for folder in ("drift/", "spot-checks/", "queues/", "screens/"):
+        for info in store.list(folder):
+            before = json.loads(store.get(info.key))
+            after = _without_ids(before, forgotten)
+            if after != before:
+                store.put(info.key, json.dumps(after, indent=1).encode())
+                changed += 1
+    return changed
+
+
+def _without_ids(value: Any, forgotten: Forgotten) -> Any:  # noqa: ANN401 - any JSON
+    """Return a JSON value whose lists lack forgotten ids, and what is told of them."""
+    if isinstance(value, list):
+        return [
+            _without_ids(each, forgotten)
+            for each in value
+            if not forgotten.has(each.get("sha256") if isinstance(each, dict) else _text(each))
+        ]
+    if isinstance(value, dict):
+        return {name: _without_ids(each, forgotten) for name, each in value.items()}
+    return value
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _purged_parquet(data: bytes, forgotten: Forgotten) -> bytes:
@@ -154,7 +189,7 @@ def _redacted(member: Member, forgotten: Forgotten) -> Member:
 
 
 def _row_is_forgotten(row: dict[str, Any], forgotten: Forgotten) -> bool:
-    return forgotten.covers(
+    return forgotten.has(row.get("other")) or forgotten.covers(
         row.get("url") or "", row.get("page_url") or "", sha256=row.get("sha256")
     )
 

@@ -7,7 +7,7 @@ import dataclasses
 from flows.encoders import EncoderSource
 from flows.facts import picture_facts
 from flows.review import waiting
-from flows.train import make_snapshot
+from flows.snapshots import snapshot_with_embeddings
 from flows.workspace import Workspace
 from model.learning_curve import forecast, learning_curves
 from model.mislabels import suspected_mislabels
@@ -22,8 +22,7 @@ def check(workspace: Workspace) -> Readiness:
     Nothing is stored. Where training would be refused there are no suspects and no forecast.
     """
     source = EncoderSource(workspace)
-    snapshot = make_snapshot(workspace, source.id())
-    _, embeddings_ND = workspace.catalog.embeddings(snapshot.encoder_id, list(snapshot.sha256s))
+    snapshot, embeddings_ND = snapshot_with_embeddings(workspace, source.id())
     duplicates = workspace.catalog.duplicates()
     facts = picture_facts(workspace.catalog, snapshot.sha256s)
     suspects, forecasts = [], {}
@@ -72,6 +71,10 @@ def readiness_text(readiness: Readiness) -> str:
             f"from {len(each.sources)} sites; {each.dark} dark, {each.blurred} blurred, "
             f"{each.small} small; mean cosine {each.alike:.2f}"
         )
+        if each.disagreements:
+            lines.append(
+                f"  people differ on {each.disagreements} of its pictures: the latest answer holds"
+            )
         if each.forecast:
             then = each.forecast.then
             lines.append(

@@ -14,10 +14,14 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
+from flows import observe
 from flows.errors import Permanent
 from flows.objects import ObjectStore
 
 R = TypeVar("R")
+
+_OF_A_SOURCE = ("collect", "plan")
+"""Stages whose name goes on with that of a source."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -53,7 +57,9 @@ def once(
     key = _key(run_id, stage)
     if is_done(store, run_id, stage):
         return adapter.validate_json(store.get(key)), True
-    result = work()
+    name, _, rest = stage.partition("-")
+    with observe.stage(name, run=run_id, source=rest if name in _OF_A_SOURCE else ""):
+        result = work()
     if store.put_once(key, adapter.dump_json(result, indent=2)):
         return result, False
     return adapter.validate_json(store.get(key)), False

@@ -139,6 +139,22 @@ class DecisionRow:
             raise ValueError(f"answer must be yes, no or unsure, not {self.answer!r}")
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictRow:
+    """What a person said about two pictures, in the order of their ids: one picture, or two."""
+
+    sha256: str
+    other: str
+    same: bool
+    who: str
+    at: datetime
+
+    def __post_init__(self) -> None:
+        _require_utc(at=self.at)
+        if self.sha256 >= self.other:
+            raise ValueError(f"expected two ids in their order, not {self.sha256} and {self.other}")
+
+
 def merge_images(first: ImageRow, second: ImageRow) -> ImageRow:
     """Return what is known of one image from both rows.
 
@@ -302,6 +318,14 @@ DECISIONS = _schema(
     ("note", pa.string()),
 )
 
+VERDICTS = _schema(
+    ("sha256", pa.string()),
+    ("other", pa.string()),
+    ("same", pa.bool_()),
+    ("who", pa.string()),
+    ("at", _TIME),
+)
+
 
 @functools.cache
 def embeddings_schema(dim: int) -> pa.Schema:
@@ -309,7 +333,7 @@ def embeddings_schema(dim: int) -> pa.Schema:
     return _schema(_key("sha256"), ("vector", pa.list_(pa.float16(), dim)))
 
 
-Row = TypeVar("Row", ImageRow, LinkRow, PreLabelRow, DecisionRow)
+Row = TypeVar("Row", ImageRow, LinkRow, PreLabelRow, DecisionRow, VerdictRow)
 
 
 def to_table(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:

@@ -1,14 +1,16 @@
 """Words to pictures and picture to pictures, over every embedded picture that may be used.
 
-Below INDEX_FROM rows every vector is compared; beyond, Lance's index finds the neighbours.
+Below INDEX_FROM rows every vector is compared, in memory (`flows.held_vectors`); beyond, Lance's
+index finds the neighbours.
 
-Shapes: N images, D embedding.
+Shapes: D embedding.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,15 @@ from crawler.decode import decode
 from crawler.rejections import ImageRejected
 from flows.encoders import EncoderSource
 from flows.errors import Permanent
+from flows.held_vectors import HELD_ROWS
 from flows.rows import ImageRow, Provenance
 from flows.workspace import Workspace
 
-INDEX_FROM = 100_000
-"""Rows from which on an index is worth its making: 100,000 x 512 are compared in about 0.1 s."""
+INDEX_FROM = HELD_ROWS
+"""Rows from which on the index is searched: fewer are held in memory and compared in some 0.06 s."""
+
+_MOST_NEIGHBOURS = 10_000
+"""Where not even so many neighbours hold enough usable pictures, those that do are all there is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,35 +70,36 @@ def query_vector(
 
 
 def search(
-    workspace: Workspace, source: EncoderSource, vector_D: NDArray[np.float32], *, limit: int = 20
+    workspace: Workspace,
+    source: EncoderSource,
+    vector_D: NDArray[np.float32],
+    *,
+    limit: int = 20,
+    index_from: int = INDEX_FROM,
 ) -> list[Hit]:
     """Return the `limit` pictures nearest to a unit vector, nearest first.
 
     Only distinct pictures that may be used, which are fewer than `limit` in a small dataset.
     """
     catalog = workspace.catalog
-    if catalog.embedding_count(source.id()) < INDEX_FROM:
-        sha256s, embeddings_ND = catalog.embeddings(source.id())
-        ranked = rank(sha256s, embeddings_ND, vector_D) if sha256s else []
-    else:
-        # Duplicates and forbidden pictures are among the neighbours: ask for more than are wanted.
-        ranked = catalog.nearest(source.id(), vector_D, limit=4 * limit)
-    return _hits(workspace, ranked, limit)
+    held = catalog.held_embeddings(source.id(), below=index_from)
+    if held is not None:
+        return _hits(workspace, held.ranked(vector_D), limit)
+    count = catalog.embedding_count(source.id())
+    # Duplicates and forbidden pictures are among the neighbours: ask for more than are wanted, and
+    # for more again where most of them were.
+    asked = 2 * limit
+    while True:
+        hits = _hits(workspace, catalog.nearest(source.id(), vector_D, limit=asked), limit)
+        if len(hits) == limit or asked >= min(count, _MOST_NEIGHBOURS):
+            return hits
+        asked *= 4
 
 
-def rank(
-    sha256s: Sequence[str], embeddings_ND: NDArray[np.float32], vector_D: NDArray[np.float32]
-) -> list[tuple[str, float]]:
-    """Return every picture with its cosine, highest first; those alike in the order of their ids."""
-    cosine_N = embeddings_ND @ vector_D
-    order = np.lexsort((np.array(sha256s), -cosine_N))
-    return [(sha256s[row], float(cosine_N[row])) for row in order]
-
-
-def _hits(workspace: Workspace, ranked: Sequence[tuple[str, float]], limit: int) -> list[Hit]:
+def _hits(workspace: Workspace, ranked: Iterable[tuple[str, float]], limit: int) -> list[Hit]:
     found: list[Hit] = []
-    for start in range(0, len(ranked), 4 * limit):
-        part = ranked[start : start + 4 * limit]
+    left = iter(ranked)
+    while len(found) < limit and (part := list(itertools.islice(left, 4 * limit))):
         rows = _usable(workspace, [sha256 for sha256, _ in part])
         found += [
             Hit(
@@ -104,8 +111,6 @@ def _hits(workspace: Workspace, ranked: Sequence[tuple[str, float]], limit: int)
             for sha256, score in part
             if sha256 in rows
         ]
-        if len(found) >= limit:
-            break
     return found[:limit]
 
 

@@ -27,6 +27,8 @@ class Member:
     format: str
     data: bytes
     metadata: Mapping[str, object]
+    beside: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    """Further files of the sample, by ending."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,11 @@ class Place:
     shard: str
     offset: int
     size: int
+
+
+def extension_of(format_: str) -> str:
+    """Return the ending, without its dot, that files of that format have in shards."""
+    return _EXTENSIONS.get(format_, format_)
 
 
 def write_shard(store: ObjectStore, prefix: str, members: Sequence[Member]) -> dict[str, Place]:
@@ -65,13 +72,17 @@ def write_tar(file: IO[bytes], members: Sequence[Member]) -> tuple[str, dict[str
     digest = hashlib.sha256()
     at = 0
     for member in sorted(members, key=lambda each: each.sha256):
-        extension = _EXTENSIONS.get(member.format, member.format)
         described = json.dumps(dict(member.metadata), sort_keys=True).encode()
         ranges[member.sha256] = (at + tarfile.BLOCKSIZE, len(member.data))
         blocks = b"".join(
             (
-                *_blocks(f"{member.sha256}.{extension}", member.data),
+                *_blocks(f"{member.sha256}.{extension_of(member.format)}", member.data),
                 *_blocks(f"{member.sha256}.json", described),
+                *(
+                    block
+                    for ending, data in member.beside.items()
+                    for block in _blocks(f"{member.sha256}.{ending}", data)
+                ),
             )
         )
         digest.update(blocks)

@@ -18,6 +18,7 @@ from crawler.consent import Consent, Signal
 from crawler.decode import Candidate
 from crawler.fetch import Fetched, Unchanged
 from crawler.rejections import Reason, Rejected
+from flows import metrics, observe
 from flows.earlier import Earlier
 from flows.live import Live
 from flows.rows import ImageRow, LinkRow, Provenance
@@ -121,6 +122,7 @@ class Sink:
             self._live.unchanged(outcome.link.url)
         else:
             self._links.append(self._rejected_row(outcome))
+            metrics.count(metrics.REJECTED, source=self._source, reason=outcome.reason.value)
             self._live.rejected(outcome)
             before = self._earlier.row(outcome.url)
             if outcome.reason in _WITHDRAWN and before is not None and before.sha256 is not None:
@@ -138,6 +140,11 @@ class Sink:
         self._links.append(dataclasses.replace(row, run_id=self._run_id, seen_at=now))
 
     def _commit(self) -> None:
+        with observe.shard("collect"):
+            self._commit_held()
+        metrics.show(metrics.LINKS_WAITING, self._live.waiting, source=self._source)
+
+    def _commit_held(self) -> None:
         """Bytes, then image rows, then link rows: see the head of this module."""
         catalog, store = self._workspace.catalog, self._workspace.store
         self._candidates, self._links = keep_out(store, self._candidates, self._links)
@@ -155,10 +162,17 @@ class Sink:
         catalog.record_links(
             [*self._links, *(self._kept_row(each.fetched) for each in self._candidates)]
         )
+        self._count(new=len(new), same=len(self._candidates) - len(new))
         self._candidates, self._links, self._held_bytes = [], [], 0
         self._withdrawn = {}
         self._committed_at = time.monotonic()
         self._live.committed()
+
+    def _count(self, *, new: int, same: int) -> None:
+        """Count what is committed now."""
+        for outcome, number in (("new", new), ("same", same)):
+            metrics.count(metrics.PICTURES, number, source=self._source, outcome=outcome)
+        metrics.count(metrics.BYTES, self._held_bytes, source=self._source)
 
     def _withdrawn_images(self) -> list[ImageRow]:
         """Return the rows of pictures whose site has come to forbid them, marked so."""

@@ -21,12 +21,18 @@ from numpy.typing import NDArray
 
 # Lance reads this when it is imported; it warns about every table that does not exist yet.
 os.environ.setdefault("LANCE_LOG", "error")
+# Statistics of an index that are asked for at every search need not carry its centres.
+os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
 
 import lance
+from lance.lance import _Session as LanceSession  # typed only where it is defined
 
+from flows import schema_change, vector_index
 from flows.errors import CommitConflict, Permanent, SchemaTooNew
 from flows.objects import ObjectStore
+from flows.progress import Progress, silent
 from flows.rows import SCHEMA_VERSION, SCHEMA_VERSION_KEY
+from flows.schema_change import SchemaChange
 from flows.store_errors import bucket_missing, refused, unavailable
 
 K = TypeVar("K", str, tuple[str, str])
@@ -34,20 +40,24 @@ R = TypeVar("R")
 V = TypeVar("V")
 
 BATCH_ROWS = 1024
+_READ_AHEAD_BYTES = 32 * 2**20
+"""Lance's own is 2 GiB: a table would be in memory nearly whole when its rows are taken slowly."""
+
 _CHUNK_ROWS = 1000
 _CHUNK_CHARACTERS = 2**20
 """Rows are looked up by a condition that spells their keys out; it is kept within these."""
-
-INDEX_PARTITION_ROWS = 20_000
-INDEX_PROBES = 16
-INDEX_REFINE = 4
-"""How vectors are indexed; tests/bench/search.py measures recall and time of these."""
 
 _FOLDERS = ("data", "_deletions")
 """Where a version's rows lie, below its table; transactions name rows by their places alone."""
 
 _LANCE_ERRORS = (OSError, ValueError, RuntimeError)
-_REFUSALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403 Forbidden")
+_REFUSALS = (
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "AccessDenied",
+    "403 Forbidden",
+)
 
 
 def sql_text(value: str) -> str:
@@ -129,53 +139,64 @@ class Table:
         if dataset is not None:
             yield from self._scan(dataset, columns, where)
 
+    def batches_since(
+        self, columns: Sequence[str], known: frozenset[str]
+    ) -> tuple[frozenset[str], bool, Iterator[pa.RecordBatch]]:
+        """Return the table's pieces, whether all of them are given, and the rows of new ones.
+
+        `known` are the pieces of an earlier call. Where one of those is gone (the table was packed,
+        or rows were deleted) all rows are given; else those of the pieces that came since.
+        """
+        dataset = self._open()
+        if dataset is None:
+            return frozenset(), True, iter(())
+        with self._explained():
+            pieces = {_piece(each): each for each in dataset.get_fragments()}
+        whole = not known or not known <= pieces.keys()
+        new = [each for name, each in pieces.items() if whole or name not in known]
+        return frozenset(pieces), whole, self._scan(dataset, columns, None, new)
+
     def records(self, columns: Sequence[str], where: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield those columns of the rows that meet the condition, a dict a row."""
         for batch in self.batches(columns, where):
             yield from batch.to_pylist()
 
     def nearest(
-        self, column: str, vector: NDArray[np.float32], limit: int, *, returned: str
+        self,
+        column: str,
+        vector: NDArray[np.float32],
+        limit: int,
+        *,
+        returned: str,
+        session: LanceSession | None = None,
     ) -> list[tuple[str, float]]:
         """Return `returned` and the cosine of the rows whose vectors are nearest, nearest first.
 
         By the column's index where there is one, rows that came after it compared one by one;
-        exactly, by comparing all, where there is none.
+        exactly, by comparing all, where there is none. `session` keeps what was read of the index
+        for the next search.
         """
-        dataset = self._open()
+        dataset = self._open(session)
         if dataset is None:
             return []
+        nearest: dict[str, Any] = {
+            "column": column,
+            "q": vector.astype(np.float16),
+            "k": limit,
+            "metric": "cosine",
+        }
         with self._explained():
-            found = dataset.to_table(
-                columns=[returned, "_distance"],
-                nearest={
-                    "column": column,
-                    "q": vector.astype(np.float16),
-                    "k": limit,
-                    "metric": "cosine",
-                    "nprobes": INDEX_PROBES,
-                    # What the index takes for nearest is ranked again by the vectors themselves.
-                    "refine_factor": INDEX_REFINE,
-                },
-            )
+            partitions = vector_index.partitions_of(dataset, column)
+            if partitions is not None:
+                nearest["nprobes"] = vector_index.probes_for(partitions)
+                nearest["refine_factor"] = vector_index.REFINE
+            found = dataset.to_table(columns=[returned, "_distance"], nearest=nearest)
         distance = found["_distance"].to_pylist()
         return list(zip(found[returned].to_pylist(), [1 - each for each in distance], strict=True))
 
-    def index_vectors(self, column: str) -> None:
-        """Make, or bring up to date, the index that `nearest` uses. One commit, safe to repeat."""
-        dataset = self._open()
-        if dataset is None:
-            return
-        with self._explained():
-            if any(column in index["fields"] for index in dataset.list_indices()):
-                dataset.optimize.optimize_indices()
-                return
-            dataset.create_index(
-                column,
-                index_type="IVF_HNSW_SQ",
-                metric="cosine",
-                num_partitions=max(1, dataset.count_rows() // INDEX_PARTITION_ROWS),
-            )
+    def index_vectors(self, column: str) -> vector_index.Done:
+        """Make the index that `nearest` uses, or bring it up to date where much came since."""
+        return self._claim(lambda dataset: vector_index.keep_up(dataset, column))
 
     def append(self, rows: pa.Table) -> None:
         """Add rows. Appends of several processes at once all stay."""
@@ -235,6 +256,30 @@ class Table:
             return result
 
         return self._claim(work)
+
+    def change_schema(
+        self, plan: Callable[[pa.Schema], SchemaChange | None], progress: Progress = silent
+    ) -> bool:
+        """Give the table another schema in one commit, if `plan` makes one of the schema it has.
+
+        When another process commits in between, `plan` is asked again: nothing of either is lost.
+        Returns whether anything was done.
+        """
+
+        def work(dataset: lance.LanceDataset) -> bool:
+            change = plan(dataset.schema)
+            if change is None:
+                return False
+            options = self._store.lance_options()
+            schema_change.apply(dataset, change, storage_options=options, progress=progress)
+            return True
+
+        return self._claim(work)
+
+    def schema(self) -> pa.Schema | None:
+        """Return the schema that is stored, its version in the metadata; None without a table."""
+        dataset = self._open()
+        return None if dataset is None else dataset.schema
 
     def columns(self) -> list[str]:
         """Return the names of the table's columns; none if there is no table yet."""
@@ -340,9 +385,22 @@ class Table:
         )
 
     def _scan(
-        self, dataset: lance.LanceDataset, columns: Sequence[str], where: str | None
+        self,
+        dataset: lance.LanceDataset,
+        columns: Sequence[str],
+        where: str | None,
+        fragments: Sequence[lance.LanceFragment] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        batches = dataset.to_batches(columns=list(columns), filter=where, batch_size=BATCH_ROWS)
+        if fragments is not None and not fragments:
+            return
+        scanner = dataset.scanner(
+            columns=list(columns),
+            filter=where,
+            batch_size=BATCH_ROWS,
+            fragments=fragments,
+            io_buffer_size=_READ_AHEAD_BYTES,
+        )
+        batches = scanner.to_batches()
         while True:
             with self._explained():
                 batch = next(batches, None)
@@ -350,10 +408,12 @@ class Table:
                 return
             yield batch
 
-    def _open(self) -> lance.LanceDataset | None:
+    def _open(self, session: LanceSession | None = None) -> lance.LanceDataset | None:
         try:
             with self._explained():
-                dataset = lance.dataset(self._uri, storage_options=self._store.lance_options())
+                dataset = lance.dataset(
+                    self._uri, storage_options=self._store.lance_options(), session=session
+                )
         except _LANCE_ERRORS as error:
             if str(error).startswith("Dataset at path") and "was not found" in str(error):
                 return None
@@ -397,7 +457,8 @@ class Table:
         if self._schema is not None and not found.equals(self._schema):
             raise Permanent(
                 f"table {self.name} has other columns than schema version {SCHEMA_VERSION}: "
-                f"{found.names} instead of {self._schema.names}"
+                f"{found.names} instead of {self._schema.names}; `cratedig migrate` brings tables "
+                "of earlier versions up to date"
             )
 
     @contextmanager
@@ -418,6 +479,12 @@ class Table:
             if "Server returned non-2xx status code: 5" in said:
                 raise unavailable(endpoint, "answered with errors again and again") from error
             raise
+
+
+def _piece(fragment: lance.LanceFragment) -> str:
+    """Return a name for the rows of a fragment as they are: another when some are deleted."""
+    files = [Path(each.path).name for each in fragment.data_files()]
+    return "|".join([*files, Path(fragment.deletion_file() or "").name])
 
 
 def _merge(dataset: lance.LanceDataset, keys: Sequence[str], rows: pa.Table) -> None:

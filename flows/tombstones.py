@@ -1,7 +1,7 @@
 """What was forgotten, so that it does not come back: tables/tombstones.lance.
 
-A tombstone is the id of a picture, or the SHA-256 of an address or of a host's name: enough to know
-it again, and nothing that could be read.
+A tombstone is the SHA-256 of a picture's id, of an address or of a host's name: enough to know it
+again, and nothing that could be read. The ids themselves, which earlier versions kept, are replaced.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from flows.objects import ObjectStore
 from flows.rows import SCHEMA_VERSION, SCHEMA_VERSION_KEY, LinkRow
 from flows.tables import Table
 
-Kind = Literal["sha256", "url", "host"]
+Kind = Literal["picture", "url", "host"]
+_ID = "sha256"
+"""The kind of tombstones that are ids as they are."""
 
 FORGOTTEN = "[forgotten]"
 """What stands in texts in the place of a forgotten address."""
@@ -44,9 +46,9 @@ _AFTER_ADDRESS = ".,;:!?)]}"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
-    """All tombstones: the ids of pictures, and the digests of addresses and hosts."""
+    """All tombstones: the digests of the ids of pictures, of addresses and of hosts."""
 
-    sha256s: frozenset[str] = frozenset()
+    pictures: frozenset[str] = frozenset()
     urls: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
 
@@ -56,24 +58,28 @@ class Forgotten:
     ) -> Forgotten:
         """Return the tombstones of pictures, addresses and hosts as they are."""
         return cls(
-            sha256s=frozenset(sha256s),
+            pictures=frozenset(digest("picture", sha256) for sha256 in sha256s),
             urls=frozenset(digest("url", url) for url in urls),
             hosts=frozenset(digest("host", host) for host in hosts),
         )
 
     def __or__(self, other: Forgotten) -> Forgotten:
         return Forgotten(
-            sha256s=self.sha256s | other.sha256s,
+            pictures=self.pictures | other.pictures,
             urls=self.urls | other.urls,
             hosts=self.hosts | other.hosts,
         )
 
     def __bool__(self) -> bool:
-        return bool(self.sha256s or self.urls or self.hosts)
+        return bool(self.pictures or self.urls or self.hosts)
+
+    def has(self, sha256: str | None) -> bool:
+        """Say whether the picture of that id was forgotten; there is none for None."""
+        return bool(self.pictures and sha256) and digest("picture", sha256 or "") in self.pictures
 
     def covers(self, url: str, page_url: str = "", *, sha256: str | None = None) -> bool:
         """Say whether a picture must not be kept: by its id, its address, its page's, or a host."""
-        return sha256 in self.sha256s or self.names(url) or self.names(page_url)
+        return self.has(sha256) or self.names(url) or self.names(page_url)
 
     def names(self, url: str) -> bool:
         """Say whether that address, or its host, was forgotten."""
@@ -122,7 +128,7 @@ class Tombstones:
         """Put up tombstones; return how many are new."""
         now = datetime.now(UTC)
         by_kind: dict[Kind, frozenset[str]] = {
-            "sha256": forgotten.sha256s,
+            "picture": forgotten.pictures,
             "url": forgotten.urls,
             "host": forgotten.hosts,
         }
@@ -136,13 +142,20 @@ class Tombstones:
         table = pa.Table.from_pylist(rows, schema=_SCHEMA)
         return self._table.insert_missing(["kind", "digest"], table)
 
+    def hide_ids(self) -> None:
+        """Put digests in the place of the ids that earlier versions have kept."""
+        ids = {record["digest"] for record in self._table.records(["digest"], f"kind = '{_ID}'")}
+        if ids:
+            self.add(Forgotten.of(sha256s=ids))
+            self._table.delete(["kind"], lambda row: row["kind"] == _ID)
+
     def load(self) -> Forgotten:
         """Return all of them: two short reads when there are none, about 100 bytes each otherwise."""
-        found: dict[str, set[str]] = {"sha256": set(), "url": set(), "host": set()}
+        found: dict[str, set[str]] = {_ID: set(), "picture": set(), "url": set(), "host": set()}
         for record in self._table.records(["kind", "digest"]):
             found[record["kind"]].add(record["digest"])
-        return Forgotten(
-            sha256s=frozenset(found["sha256"]),
+        return Forgotten.of(sha256s=found[_ID]) | Forgotten(
+            pictures=frozenset(found["picture"]),
             urls=frozenset(found["url"]),
             hosts=frozenset(found["host"]),
         )

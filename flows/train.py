@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import defaultdict
-from collections.abc import Mapping
 
+from flows import observe
 from flows.encoders import EncoderSource
 from flows.errors import Permanent
 from flows.facts import picture_facts
 from flows.models import compare_models
+from flows.prelabel import embed_these
 from flows.progress import Watch, unwatched
 from flows.registry import Registry
+from flows.snapshots import answers_now, snapshot_with_embeddings
+from flows.tuned_encoders import production_source, source_of
 from flows.workspace import Workspace
 from model.card import ModelCard
 from model.checkpoint import TrainedModel
-from model.data import Example, Snapshot, kin_groups
+from model.data import Snapshot
+from model.held_out import unseen_rows
 from model.intervals import Interval
 from model.page import card_page
 from model.report import held_out_targets, make_report
@@ -75,40 +78,6 @@ class TrainResult:
         )
 
 
-def make_snapshot(workspace: Workspace, encoder_id: str) -> Snapshot:
-    """Freeze what may be trained on now: permitted, distinct pictures and their latest answers.
-
-    An answer given to a duplicate counts for the picture that is kept; of several answers the
-    latest holds. `unsure` leaves the label unreviewed.
-    """
-    catalog = workspace.catalog
-    names = workspace.project.taxonomy().names
-    kept_of = catalog.duplicates()
-    latest: dict[tuple[str, str], tuple[object, str]] = {}
-    for (sha256, label), decision in catalog.latest_decisions().items():
-        subject = (kept_of.get(sha256, sha256), label)
-        stamped = (decision.at, decision.answer)
-        latest[subject] = max(latest.get(subject, stamped), stamped)
-    answers: dict[str, dict[str, bool]] = defaultdict(dict)
-    for (sha256, label), (_, answer) in latest.items():
-        if label in names and answer != "unsure":
-            answers[sha256][label] = answer == "yes"
-
-    permitted = catalog.permitted()
-    sha256s, embeddings_ND = catalog.embeddings(encoder_id, sorted(answers.keys() & permitted))
-    groups = kin_groups(sha256s, embeddings_ND, kept_of)
-    return Snapshot(
-        labels=names,
-        examples=tuple(
-            Example(sha256=sha256, group=groups[sha256], answers=answers[sha256])
-            for sha256 in sha256s
-        ),
-        encoder_id=encoder_id,
-        table_versions=catalog.versions(),
-        seed=workspace.project.train.seed,
-    )
-
-
 def train(
     workspace: Workspace,
     *,
@@ -117,11 +86,29 @@ def train(
 ) -> TrainResult:
     """Make a snapshot, train on it, publish the model, and promote it if it deserves it.
 
-    Raises TooFewExamples, naming the label, when there is too little to learn from.
+    The head is for the encoder of the model in production where that was fine-tuned from the
+    project's, else for the project's. Raises TooFewExamples, naming the label, when there is too
+    little to learn from.
     """
+    return train_on(workspace, production_source(workspace), rule=rule, watch=watch)
+
+
+@observe.stage("train")
+def train_on(
+    workspace: Workspace,
+    source: EncoderSource,
+    *,
+    rule: PromotionRule = DEFAULT_RULE,
+    watch: Watch = unwatched,
+) -> TrainResult:
+    """Train as `train` does, on the embeddings of one encoder."""
     started = time.monotonic()
-    source = EncoderSource(workspace)
-    snapshot = make_snapshot(workspace, source.id())
+    if source.kin_id() != source.id():
+        decided = sorted(answers_now(workspace).of)
+        with watch("embed") as progress:
+            for each in (source_of(workspace, source.kin_id()), source):
+                embed_these(workspace, each, decided, progress=progress)
+    snapshot, embeddings_ND = snapshot_with_embeddings(workspace, source.id(), source.kin_id())
     if not snapshot.examples:
         raise Permanent(
             "no picture has both an embedding and a decision: run `cratedig label`, then review "
@@ -129,8 +116,6 @@ def train(
         )
     workspace.store.put_once(f"snapshots/{snapshot.id}.json", snapshot.to_json().encode())
 
-    sha256s = [example.sha256 for example in snapshot.examples]
-    _, embeddings_ND = workspace.catalog.embeddings(snapshot.encoder_id, sha256s)
     prompts = source.prompts(workspace.project.taxonomy())
     with watch("train") as progress:
         model = train_model(
@@ -138,6 +123,7 @@ def train(
             embeddings_ND,
             config=workspace.project.train_config(),
             text_LD=prompts.zero_shot_LD,
+            seen=source.seen,
             on_progress=progress,
         )
     registry = Registry(workspace.store, workspace.project.name)
@@ -147,8 +133,11 @@ def train(
             model,
             snapshot,
             embeddings_ND,
-            facts=picture_facts(workspace.catalog, sha256s),
+            facts=picture_facts(workspace.catalog, snapshot.sha256s),
             text_LD=prompts.zero_shot_LD,
+            unseen_N=unseen_rows(snapshot.groups, snapshot.sha256s, source.seen)
+            if source.seen
+            else None,
         )
         model = dataclasses.replace(model, card=dataclasses.replace(model.card, report=report))
         page = card_page(model, held_out_targets(model, snapshot), title=workspace.project.name)
@@ -197,34 +186,6 @@ def promote_if_better(
     if better:
         registry.promote(version, instead_of=champion, reason=reason)
     return Verdict(promoted=better, champion=champion, difference=difference, reason=reason)
-
-
-def new_decisions(workspace: Workspace) -> int:
-    """Return how many answers people have given or changed since the newest snapshot was made.
-
-    Counted are those that a snapshot made now would have and that one has not, or has otherwise;
-    before the first snapshot, all.
-    """
-    now = make_snapshot(workspace, EncoderSource(workspace).id())
-    kept = max(
-        workspace.store.list("snapshots/"),
-        key=lambda each: (each.last_modified, each.key),
-        default=None,
-    )
-    before: dict[str, Mapping[str, bool]] = {}
-    if kept is not None:
-        newest = Snapshot.from_json(workspace.store.get(kept.key).decode())
-        before = {each.sha256: each.answers for each in newest.examples}
-    return sum(
-        before.get(each.sha256, {}).get(label) != answer
-        for each in now.examples
-        for label, answer in each.answers.items()
-    )
-
-
-def should_train(workspace: Workspace, train_after_decisions: int = 50) -> bool:
-    """Say whether enough has been decided since the last training to train again."""
-    return new_decisions(workspace) >= train_after_decisions
 
 
 def report_rows(card: ModelCard) -> list[dict[str, str]]:

@@ -6,7 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from flows.catalog import Catalog
+from flows.migrations import migrate
 from flows.objects import ObjectStore
+from flows.progress import progress_bar
 from flows.project import Project
 from flows.settings import Settings
 
@@ -28,7 +30,7 @@ class Workspace:
 
 
 def open_workspace(root: Path) -> Workspace:
-    """Return the project at `root`, its bucket made if need be and its store probed.
+    """Return the project at `root`, its bucket made if need be, its store probed and its tables up to date.
 
     Raises ProjectInvalid, NoStore, UnsafeStore or another CratedigError, each one sentence.
     """
@@ -37,6 +39,7 @@ def open_workspace(root: Path) -> Workspace:
     store = ObjectStore(settings)
     store.ensure_bucket()
     store.probe()
+    migrate(store, watch=progress_bar)
     return Workspace(
         root=root, settings=settings, project=project, store=store, catalog=Catalog(store)
     )

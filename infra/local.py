@@ -26,6 +26,7 @@ DEFAULT_PARTS = ("store", "prefect", "worker", "studio")
 
 _LOG_LIMIT_BYTES = 10_000_000
 _STOP_GRACE_S = 10.0
+_PORT_GRACE_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +166,7 @@ class LocalStack:
     def _port(self, use: str, state: StackState, say: Callable[[str], None]) -> int:
         """Return the port kept for `use`: the part's own, or free; else another that is free."""
         kept = state.ports.get(use)
-        if kept is not None and (self._runs(use.partition(".")[0], state) or is_free(kept)):
+        if kept is not None and (self._runs(use.partition(".")[0], state) or _comes_free(kept)):
             return kept
         taken = set(state.ports.values())
         chosen = next(each for each in free_ports(len(taken) + 1) if each not in taken)
@@ -337,6 +338,19 @@ class LocalStack:
             yield
         finally:
             os.close(descriptor)
+
+
+def _comes_free(port: int) -> bool:
+    """Say whether `port` is free, or becomes so within a moment.
+
+    A killed process is seen as gone some milliseconds before its last thread lets go of its port.
+    """
+    deadline = time.monotonic() + _PORT_GRACE_S
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _address(port: int | None) -> str:

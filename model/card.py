@@ -24,6 +24,8 @@ class LabelCounts:
     """How the pictures of the snapshot were answered for one label.
 
     `positive_groups` and `negative_groups` count kin groups: how many are not more of the same.
+    `disagreements` are pictures on which the last words of two people are yes and no; the later
+    one holds.
     """
 
     label: str
@@ -32,6 +34,7 @@ class LabelCounts:
     unreviewed: int
     positive_groups: int
     negative_groups: int
+    disagreements: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

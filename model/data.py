@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,9 @@ class Snapshot:
 
     Examples are in the order of their sha256, each once: the one order in which embeddings,
     targets and scores go beside them. ValueError is raised otherwise, and for an answer to a label
-    that the snapshot does not have. `table_versions` says where the rows were read and does not
-    change the id.
+    that the snapshot does not have. `table_versions` says where the rows were read, and
+    `disagreements` per label on how many pictures the last words of two people are yes and no;
+    neither changes the id.
     """
 
     labels: tuple[str, ...]
@@ -48,6 +49,7 @@ class Snapshot:
     encoder_id: str
     table_versions: Mapping[str, int]
     seed: int
+    disagreements: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(set(self.labels)) != len(self.labels):
@@ -70,7 +72,7 @@ class Snapshot:
     def id(self) -> str:
         """16 hex digits, decided by the rows, groups, answers, labels, encoder and seed alone."""
         decisive = self._as_dict()
-        del decisive["table_versions"]
+        del decisive["table_versions"], decisive["disagreements"]
         return hashlib.sha256(_canonical(decisive).encode()).hexdigest()[:16]
 
     @property
@@ -109,6 +111,7 @@ class Snapshot:
             encoder_id=fields["encoder_id"],
             table_versions=fields["table_versions"],
             seed=fields["seed"],
+            disagreements=fields.get("disagreements", {}),  # older ones did not count them
         )
 
     def _as_dict(self) -> dict[str, object]:
@@ -118,6 +121,7 @@ class Snapshot:
             "encoder_id": self.encoder_id,
             "table_versions": dict(self.table_versions),
             "seed": self.seed,
+            "disagreements": dict(self.disagreements),
         }
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +31,7 @@ from model.clip_files import (
     said,
 )
 from model.preprocess import Preprocessing
-from model.towers import ClipModel, CudaTower, ImageTower, TorchTower
+from model.towers import ClipModel, ImageTower, TorchTower
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +104,31 @@ class ClipEncoder:
         """Return unit vectors, float32 (B, D), of what `preprocessing` has made, as one batch."""
         return self._tower().encode(pixels_BHWC)
 
+    def encode_in_turn(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Yield what `encode_pixels` gives for each batch, in order; an empty batch gives no rows.
+
+        Where the tower is a GPU's, the next batch is on its way to it while one is computed: of
+        `batches` one more is taken than has been yielded.
+        """
+        tower = self._tower()
+
+        def encode(pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+            if len(pixels_BHWC) == 0:
+                return np.empty((0, self.dim), np.float32)
+            return tower.encode(pixels_BHWC)
+
+        if tower.at_once == 1:
+            yield from map(encode, batches)
+            return
+        under_way: deque[Future[NDArray[np.float32]]] = deque()
+        with ThreadPoolExecutor(tower.at_once) as pool:
+            for batch in batches:
+                under_way.append(pool.submit(encode, batch))
+                if len(under_way) == tower.at_once:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+
     def encode_texts(self, texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
         """Return unit vectors, float32 (T, D), one row a text, in order.
 
@@ -141,12 +168,14 @@ def load_encoder(config: EncoderConfig) -> ClipEncoder:
     """
     precision = precision_of(config.backend)
     clip = resolve(config)
-    model, preprocessing, tokenizer = _built(clip)
+    model, preprocessing, tokenizer = built(clip)
     identity = clip.id(precision, config.calibration)
 
     def make_tower() -> ImageTower:
         if config.backend == "torch-bf16":
-            return CudaTower(model, preprocessing)
+            from model.device_tower import cuda_tower
+
+            return cuda_tower(model, preprocessing)
         if config.backend == "torch":
             return TorchTower(model, preprocessing)
         from model.onnx_tower import OnnxTower, exported, quantised
@@ -175,14 +204,14 @@ def tower_file(config: EncoderConfig) -> Path:
     from model.onnx_tower import exported, quantised
 
     clip = resolve(config)
-    model, preprocessing, _ = _built(clip)
+    model, preprocessing, _ = built(clip)
     path = exported(model, preprocessing, config.cache / clip.id("fp32"), clip.shown)
     if config.backend == "onnx-int8":
         path = quantised(path, config.cache / encoder_id(config), config.calibration)
     return path
 
 
-def _built(clip: Clip) -> tuple[ClipModel, Preprocessing, Callable[[list[str]], torch.Tensor]]:
+def built(clip: Clip) -> tuple[ClipModel, Preprocessing, Callable[[list[str]], torch.Tensor]]:
     """Return open_clip's model with its weights, what pictures it wants, and its tokenizer."""
     import open_clip
     import safetensors
@@ -210,6 +239,7 @@ def _built(clip: Clip) -> tuple[ClipModel, Preprocessing, Callable[[list[str]], 
             ValueError,
             KeyError,
             AttributeError,
+            AssertionError,  # a tower of another kind
             OSError,
             EOFError,
             StopIteration,

@@ -12,7 +12,7 @@ Shapes: N examples, L labels, K strengths, C classes (no, yes).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,22 @@ def deal_folds(
         parts = tuple((fold_N != fold, fold_N == fold) for fold in range(folds))
         deals.append(Deal(side_N=fold_N, parts=parts))
     return deals
+
+
+def judge_unseen(deal: Deal, unseen_N: NDArray[np.bool_]) -> Deal:
+    """Return a deal of the unseen examples as one of all, in which the others are always fitted on."""
+    side_N = np.full(len(unseen_N), FITTED_ON)
+    side_N[unseen_N] = deal.side_N
+    parts = tuple((side_N != side, side_N == side) for side in range(deal.sides))
+    return Deal(side_N=side_N, parts=parts)
+
+
+def unseen_rows(
+    groups: Sequence[str], sha256s: Sequence[str], seen: Collection[str]
+) -> NDArray[np.bool_]:
+    """Return which examples are neither among `seen`, what the encoder was fitted on, nor their kin."""
+    known = {group for group, sha256 in zip(groups, sha256s, strict=True) if sha256 in seen}
+    return np.array([group not in known for group in groups], bool)
 
 
 def deal_sides(

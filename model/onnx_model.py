@@ -54,20 +54,24 @@ def export_onnx(head: MultiLabelHead, config: EncoderConfig, version: str) -> by
     model.graph.output.append(
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [batch, len(head.labels)])
     )
-    about = {
-        "labels": head.labels,
-        "thresholds": [float(each) for each in head.thresholds_L],
-        "encoder_id": head.encoder_id,
-        "version": version,
-    }
-    helper.set_model_props(model, {"cratedig": json.dumps(about)})
+    helper.set_model_props(model, {"cratedig": json.dumps(about_model(head, version))})
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString()
     _compare(data, head, config)
     return data
 
 
-def write_onnx(path: Path, data: bytes) -> None:
+def about_model(head: MultiLabelHead, version: str) -> dict[str, object]:
+    """Return what an exported file says of itself."""
+    return {
+        "labels": head.labels,
+        "thresholds": [float(each) for each in head.thresholds_L],
+        "encoder_id": head.encoder_id,
+        "version": version,
+    }
+
+
+def write_export(path: Path, data: bytes) -> None:
     """Write the file whole or not at all."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_bytes(data)

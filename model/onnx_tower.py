@@ -46,6 +46,7 @@ class OnnxTower:
     """An exported image tower on ONNX Runtime's CPU backend."""
 
     batch_size = 8
+    at_once = 1
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         import onnxruntime

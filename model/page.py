@@ -19,7 +19,7 @@ _STYLE = Markup("""
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff; margin: 2rem auto;
   max-width: 76rem; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } h3 { font-size: 1rem; }
-.table { overflow-x: auto; }
+.table { overflow-x: auto; margin-bottom: 1rem; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .25rem .9rem .25rem 0;
   border-bottom: 1px solid #e4e7eb; vertical-align: top; font-variant-numeric: tabular-nums; }
 td.number, th.number { white-space: nowrap; }
@@ -52,6 +52,7 @@ def card_page(model: TrainedModel, targets_NL: NDArray[np.float32], *, title: st
             ("what", "value"),
             [
                 ("judged", card.fold_scheme),
+                ("answers on which people differ", _differing(card)),
                 ("seed", card.seed),
                 ("settings", ", ".join(f"{k} {v}" for k, v in card.settings.items())),
                 ("versions", ", ".join(f"{k} {v}" for k, v in card.versions.items())),
@@ -66,6 +67,12 @@ def card_page(model: TrainedModel, targets_NL: NDArray[np.float32], *, title: st
             "<title>{}</title><style>{}</style></head><body>{}</body></html>\n"
         ).format(f"{title}: model {card.version}", _STYLE, Markup("\n").join(parts))
     )
+
+
+def _differing(card: ModelCard) -> str:
+    """Return how many there are per label; of two people's, the later answer was trained on."""
+    found = [f"{each.label} {each.disagreements}" for each in card.counts if each.disagreements]
+    return ", ".join(found) + " (the later one holds)" if found else "none"
 
 
 def _measures(card: ModelCard) -> Markup:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.intervals import ENOUGH_DRAWS, Draws, Floats, Interval, proportion
+from model.intervals import ENOUGH_DRAWS, Z95, Draws, Floats, Interval, proportion
 
 _BINS = 10
 _MAX_CELLS = 2_000_000  # draw x example: what is held at once, 16 MiB
@@ -181,15 +181,21 @@ def _calibration_error(scores_N: Floats, positive_N: NDArray[np.bool_], draws: D
 
     A handful of pictures in a bin looks uncalibrated by chance alone. The mean of squares is too
     large by their variance (Kumar, Liang and Ma 2019), which the bootstrap shows: it adds it a
-    second time. (Of absolute errors, it adds less than half of it.)
+    second time. (Of absolute errors, it adds less than half of it.) The interval is a normal one
+    for the mean of squares, whose root is taken: the draws' percentiles lie too high, because what
+    they vary around is itself too large, and on the scale of the root it is lopsided near 0. With
+    fewer than two of the rarer answer a bin, many bins show nothing of it: then the lower end is 0,
+    for nothing speaks against scores that are right.
     """
     binned = _binned(scores_N, positive_N)
     plain = float(_square_gap(binned.sum(0)[None])[0])
     drawn_R = _square_gap(draws.counted(binned))
-    noise = float(drawn_R.mean()) - plain
-    low, high = np.quantile(drawn_R - 2 * noise, [0.025, 0.975])
-    low, value, high = np.sqrt(np.clip([low, plain - noise, high], 0, 1)).tolist()
-    return Interval(value=value, low=min(value, low), high=max(value, high))
+    square = plain - (float(drawn_R.mean()) - plain)
+    half = Z95 * float(drawn_R.std())
+    low, value, high = np.sqrt(np.clip([square - half, square, square + half], 0, 1)).tolist()
+    if min(draws.groups_in(positive_N), draws.groups_in(~positive_N)) < 2 * _BINS:
+        low = 0.0
+    return Interval(value=value, low=low, high=high)
 
 
 def _square_gap(sums_RB4: Floats) -> Floats:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model.card import LabelCounts
 from model.data import Snapshot
 from model.facts import PictureFacts
 from model.learning_curve import Forecast
@@ -24,6 +25,7 @@ FEW_ANSWERS = 20
 """Below this an F1 of 0.9 has an interval wider than 0.2."""
 
 _FEW_SOURCES = 3
+_DIFFER = 0.05  # of a label's answers; more than that, and people mean different things by it
 _ONE_SIDED = 20  # negatives to a positive, or the other way round
 
 
@@ -40,6 +42,8 @@ class LabelReadiness:
     unreviewed: int
     positive_kin: int
     negative_kin: int
+    disagreements: int
+    """Pictures on which the last words of two people are yes and no; the later one holds."""
     sources: Mapping[str, int]
     dark: int
     blurred: int
@@ -66,19 +70,68 @@ class Readiness:
         return not self.refused
 
 
+def count_answers(
+    labels: Sequence[str],
+    targets_NL: NDArray[np.float32],
+    groups: Sequence[str],
+    disagreements: Mapping[str, int] | None = None,
+) -> tuple[LabelCounts, ...]:
+    """Return for each label how many answers there are, and of how many groups of kin."""
+    group_N = np.asarray(groups)
+    counts = []
+    for label, targets_N in zip(labels, targets_NL.T, strict=True):
+        positive, negative = targets_N == 1, targets_N == 0
+        counts.append(
+            LabelCounts(
+                label=label,
+                positives=int(positive.sum()),
+                negatives=int(negative.sum()),
+                unreviewed=int(np.isnan(targets_N).sum()),
+                positive_groups=len(np.unique(group_N[positive])),
+                negative_groups=len(np.unique(group_N[negative])),
+                disagreements=(disagreements or {}).get(label, 0),
+            )
+        )
+    return tuple(counts)
+
+
+def answer_warnings(counts: LabelCounts) -> list[str]:
+    """Return what the number of a label's answers makes unreliable, for the check and the card."""
+    warnings = []
+    for kind, number, distinct in (
+        ("positives", counts.positives, counts.positive_groups),
+        ("negatives", counts.negatives, counts.negative_groups),
+    ):
+        if number < FEW_ANSWERS:
+            warnings.append(f"{counts.label} has {number} {kind}: its intervals are wide")
+        elif distinct < number / 2:
+            warnings.append(
+                f"the {number} {kind} of {counts.label} come from {distinct} shoots or duplicates: "
+                "more variety would teach more than more of the same"
+            )
+    answers = counts.positives + counts.negatives
+    if counts.disagreements > _DIFFER * answers:
+        warnings.append(
+            f"people differ on {counts.disagreements} of {answers} answers to {counts.label} "
+            "(the later one holds): agree on what it means before you add more"
+        )
+    return warnings
+
+
 def refusals(snapshot: Snapshot) -> tuple[str, ...]:
     """Return why each label that cannot be trained on is refused, by name and with its counts."""
     refused = []
-    targets_NL = snapshot.targets_NL()
-    group_N = np.asarray(snapshot.groups)
-    for label, target_N in zip(snapshot.labels, targets_NL.T, strict=True):
-        yes, no = int((target_N == 1).sum()), int((target_N == 0).sum())
+    for each in count_answers(snapshot.labels, snapshot.targets_NL(), snapshot.groups):
+        yes, no = each.positives, each.negatives
         if min(yes, no) < MIN_ANSWERS:
-            refused.append(f"{label} has {yes} positives and {no} negatives")
+            refused.append(f"{each.label} has {yes} positives and {no} negatives")
             continue
-        for kind, number, answer in (("positives", yes, 1), ("negatives", no, 0)):
-            if len(np.unique(group_N[target_N == answer])) < 2:
-                refused.append(f"the {number} {kind} of {label} are all of one shoot")
+        for kind, number, groups in (
+            ("positives", yes, each.positive_groups),
+            ("negatives", no, each.negative_groups),
+        ):
+            if groups < 2:
+                refused.append(f"the {number} {kind} of {each.label} are all of one shoot")
     return tuple(refused)
 
 
@@ -98,10 +151,11 @@ def examine(
     answer, `duplicates` those that were left out as copies.
     """
     targets_NL = snapshot.targets_NL()
-    group_N = np.asarray(snapshot.groups)
     suspected = Counter(each.label for each in suspects)
+    counted = count_answers(snapshot.labels, targets_NL, snapshot.groups, snapshot.disagreements)
     labels = []
-    for label, target_N in zip(snapshot.labels, targets_NL.T, strict=True):
+    for counts, target_N in zip(counted, targets_NL.T, strict=True):
+        label = counts.label
         rows = np.flatnonzero(target_N == 1)
         known = [
             facts[sha256]
@@ -111,11 +165,12 @@ def examine(
         labels.append(
             LabelReadiness(
                 label=label,
-                positives=len(rows),
-                negatives=int((target_N == 0).sum()),
+                positives=counts.positives,
+                negatives=counts.negatives,
                 unreviewed=unreviewed.get(label, 0),
-                positive_kin=len(np.unique(group_N[rows])),
-                negative_kin=len(np.unique(group_N[target_N == 0])),
+                positive_kin=counts.positive_groups,
+                negative_kin=counts.negative_groups,
+                disagreements=counts.disagreements,
                 sources=dict(Counter(each.host for each in known).most_common()),
                 dark=sum(each.dark for each in known),
                 blurred=sum(each.blurred for each in known),
@@ -130,24 +185,17 @@ def examine(
         pictures=len(snapshot.examples),
         duplicates=duplicates,
         refused=refusals(snapshot),
-        warnings=tuple(said for each in labels for said in _warnings(each)),
+        warnings=tuple(
+            said
+            for counts, each in zip(counted, labels, strict=True)
+            for said in (*answer_warnings(counts), *_warnings(each))
+        ),
         suspects=tuple(suspects),
     )
 
 
 def _warnings(each: LabelReadiness) -> list[str]:
     warnings = []
-    for kind, number, distinct in (
-        ("positives", each.positives, each.positive_kin),
-        ("negatives", each.negatives, each.negative_kin),
-    ):
-        if number < FEW_ANSWERS:
-            warnings.append(f"{each.label} has {number} {kind}: its intervals will be wide")
-        elif distinct < number / 2:
-            warnings.append(
-                f"the {number} {kind} of {each.label} come from {distinct} shoots or duplicates: "
-                "more variety would teach more than more of the same"
-            )
     rarer, commoner = sorted((each.positives, each.negatives))
     if rarer and commoner > _ONE_SIDED * rarer:
         warnings.append(

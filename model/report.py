@@ -34,22 +34,27 @@ def make_report(
     *,
     facts: Mapping[str, PictureFacts],
     text_LD: NDArray[np.float32] | None = None,
+    unseen_N: NDArray[np.bool_] | None = None,
 ) -> Report:
     """Return the report of a model on the snapshot and embeddings that it was trained on.
 
     Everything in it is of held-out scores, but for sources and licences, which count all pictures.
+    `unseen_N` are the examples that learning curves may be of, where the encoder has learned others.
     """
     targets_NL = held_out_targets(model, snapshot)
     suspects = suspected_mislabels(
         model.sha256s, model.head.labels, model.out_of_fold_NL, targets_NL
     )
     curves: tuple[LearningCurve, ...] = ()
-    if len(set(snapshot.groups)) >= 3:
+    rows = np.arange(len(embeddings_ND)) if unseen_N is None else np.flatnonzero(unseen_N)
+    all_groups = snapshot.groups
+    groups = [all_groups[row] for row in rows]
+    if len(set(groups)) >= 3:
         curves = learning_curves(
-            embeddings_ND,
-            snapshot.targets_NL(),
+            embeddings_ND[rows],
+            snapshot.targets_NL()[rows],
             labels=snapshot.labels,
-            groups=snapshot.groups,
+            groups=groups,
             strengths=[model.card.strengths[label] for label in snapshot.labels],
             text_LD=text_LD,
             seed=snapshot.seed,

@@ -17,7 +17,7 @@ from model.intervals import Floats
 
 _CUT_J = np.arange(-10, 10.0001, 0.025)  # log odds; 0 is a score of a half
 _BANDWIDTH = 0.5  # of the spread within a class, for one answer; less for more of them
-_SLACK = 0.05  # of F1, for one answer: what a handful of pictures cannot tell apart
+_SLACK = 0.02  # of F1, for one answer: what a handful of pictures cannot tell apart
 _EXPECTED = 100  # answers of the rarer kind at which counts weigh as much as expectations
 
 

@@ -1,17 +1,15 @@
-"""What runs an image tower: one interface, and open_clip's own code behind it on CPU and CUDA.
+"""What runs an image tower: one interface, and open_clip's own code behind it, the reference.
 
 Shapes: B images of a call, H height, W width, C = 3 channels, D embedding.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.clip_files import EncoderUnavailable
 from model.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -30,12 +28,17 @@ class ClipModel(Protocol):
     def encode_text(self, text: torch.Tensor, normalize: bool) -> torch.Tensor:
         """Return text vectors (T, D)."""
 
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return all weights by name."""
+
 
 class ImageTower(Protocol):
     """The whole of what `ClipEncoder` asks of a backend."""
 
     batch_size: int
     """How many pictures to give at a time, unless the caller knows better."""
+    at_once: int
+    """How many batches to give at once, each from a thread of its own, so that it never waits."""
 
     def encode(self, pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return unit vectors, float32 (B, D)."""
@@ -46,6 +49,7 @@ class TorchTower:
 
     # On a CPU, small batches stay in its caches and are faster.
     batch_size = 8
+    at_once = 1
 
     def __init__(self, model: ClipModel, preprocessing: Preprocessing) -> None:
         self._model = model
@@ -60,60 +64,6 @@ class TorchTower:
             image_BCHW = image_BCHW.div_(255).sub_(self._mean).div_(self._std)
             vectors: NDArray[np.float32] = (
                 self._model.encode_image(image_BCHW, normalize=True).float().numpy()
-            )
-        return vectors
-
-
-class CudaTower:
-    """open_clip's code on a CUDA device: bfloat16, channels last, batches as large as fit.
-
-    Raises EncoderUnavailable where there is no such device. Never run in this project's own checks,
-    which have no GPU; see model/NOTES.md.
-    """
-
-    batch_size = 256
-
-    def __init__(self, model: ClipModel, preprocessing: Preprocessing) -> None:
-        import torch
-
-        if not torch.cuda.is_available():
-            raise EncoderUnavailable(
-                "backend torch-bf16 needs a CUDA device and torch finds none: take another backend, "
-                "which gives other vectors under another encoder id"
-            )
-        visual = copy.deepcopy(model.visual).to(device="cuda", dtype=torch.bfloat16)
-        for parameter in visual.parameters():
-            if parameter.ndim == 4:  # a convolution's
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        self._visual = visual
-        self._mean, self._std = (each.to("cuda") for each in channel_constants(preprocessing))
-
-    def encode(self, pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return unit vectors, float32 (B, D); the batch is halved until it fits into memory."""
-        import torch
-
-        try:
-            return self._encode(pixels_BHWC)
-        except torch.cuda.OutOfMemoryError:
-            if len(pixels_BHWC) == 1:
-                raise
-        torch.cuda.empty_cache()
-        middle = len(pixels_BHWC) // 2
-        self.batch_size = max(1, min(self.batch_size, middle))
-        return np.concatenate(
-            [self.encode(pixels_BHWC[:middle]), self.encode(pixels_BHWC[middle:])]
-        )
-
-    def _encode(self, pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        import torch
-
-        with torch.inference_mode():
-            pixels = torch.from_numpy(pixels_BHWC).pin_memory().to("cuda", non_blocking=True)
-            # As (B, H, W, C) in memory the pixels are channels-last already.
-            image_BCHW = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean)
-            features = self._visual(image_BCHW.div_(self._std).bfloat16()).float()
-            vectors: NDArray[np.float32] = (
-                torch.nn.functional.normalize(features, dim=-1).cpu().numpy()
             )
         return vectors
 

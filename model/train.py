@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,14 +24,23 @@ from model.checkpoint import TrainedModel, head_bytes, model_version
 from model.classifier import FittingProblem, Floats, MultiLabelHead, Strength
 from model.data import Snapshot
 from model.errors import ModelError
-from model.held_out import FITTED_ON, Deal, HeldOut, deal_folds, deal_sides
+from model.held_out import (
+    FITTED_ON,
+    Deal,
+    HeldOut,
+    deal_folds,
+    deal_sides,
+    judge_unseen,
+    unseen_rows,
+)
 from model.metrics import evaluate, rank_labels
-from model.readiness import FEW_ANSWERS, MIN_ANSWERS, refusals
+from model.readiness import MIN_ANSWERS, answer_warnings, count_answers, refusals
 from model.thresholds import Aim, choose_thresholds
 
 __all__ = ["TooFewExamples", "TrainConfig", "TrainedModel", "fit", "train"]
 
 _ONE_TEXT_FROM = 5_000  # examples
+_UNSEEN = "judged are only pictures that the encoder was not fine-tuned on, nor their kin"
 
 # In falling order of penalty: in large problems each fit starts from the one before it.
 STRENGTHS = tuple(
@@ -96,6 +105,7 @@ def train(
     *,
     config: TrainConfig,
     text_LD: NDArray[np.float32] | None = None,
+    seen: Collection[str] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> TrainedModel:
     """Return the model trained on `snapshot`, with its card and out-of-fold scores.
@@ -104,12 +114,20 @@ def train(
     the one used. `on_progress` is told how many of how many fits are done. TooFewExamples names
     every label with fewer than 3 positives or 3 negatives, or with all of either in one group of
     kin: such a label could not be measured on pictures that are new to it.
+
+    `seen` are pictures that the encoder itself was fitted on, or chosen by: they and their kin are
+    fitted on, and never judged. Of every label enough must be left beside them.
     """
     config = dataclasses.replace(config, seed=snapshot.seed)
     targets_NL, groups = snapshot.targets_NL(), snapshot.groups
     sha256s = snapshot.sha256s
-    counts = _count(snapshot.labels, targets_NL, groups)
-    if refused := refusals(snapshot):
+    counts = count_answers(snapshot.labels, targets_NL, groups, snapshot.disagreements)
+    unseen_N = unseen_rows(groups, sha256s, seen) if seen else None
+    judged = snapshot
+    if unseen_N is not None:
+        examples = (snapshot.examples[row] for row in np.flatnonzero(unseen_N))
+        judged = dataclasses.replace(snapshot, examples=tuple(examples))
+    if refused := refusals(judged):
         raise TooFewExamples(
             f"too few examples to train on: {'; '.join(refused)}; review more pictures until "
             f"every label has {MIN_ANSWERS} positives and {MIN_ANSWERS} negatives of different kinds"
@@ -123,6 +141,7 @@ def train(
         config,
         text_LD,
         on_progress,
+        unseen_N,
     )
     head = fitted.head(snapshot.labels, snapshot.encoder_id)
     judged_N = np.flatnonzero(fitted.side_N != FITTED_ON)
@@ -172,7 +191,7 @@ def train(
         strengths=dict(zip(snapshot.labels, fitted.strengths, strict=True)),
         settings=settings,
         seed=config.seed,
-        fold_scheme=fitted.scheme,
+        fold_scheme=fitted.scheme if unseen_N is None else f"{fitted.scheme}; {_UNSEEN}",
         versions={
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("numpy", "scipy")},
@@ -221,14 +240,18 @@ def _fit(
     config: TrainConfig,
     text_LD: NDArray[np.float32] | None,
     on_progress: Callable[[int, int], None] | None,
+    unseen_N: NDArray[np.bool_] | None = None,
 ) -> _Fitted:
     _check_shapes(embeddings_ND, targets_NL, labels, text_LD)
-    counts = _count(labels, targets_NL, groups)
+    counts = count_answers(labels, targets_NL, groups)
     strengths = _candidates(len(targets_NL), text_LD is not None)
     default = strengths.index(
         DEFAULT_STRENGTH if text_LD is not None else dataclasses.replace(DEFAULT_STRENGTH, text=0.0)
     )
-    deals = _deal(targets_NL, counts, groups, sha256s, config)
+    if unseen_N is None:
+        deals = _deal(targets_NL, counts, groups, sha256s, config)
+    else:
+        deals = _deal_unseen(targets_NL, labels, groups, config, unseen_N)
     scores_NL = np.zeros(targets_NL.shape)
     held_out = []
     done, fits = 0, sum(len(deal.parts) for deal in deals) + 1
@@ -310,6 +333,21 @@ def _deal(
     return deal_folds(targets_NL, groups, folds=folds, repeats=config.repeats, seed=config.seed)
 
 
+def _deal_unseen(
+    targets_NL: NDArray[np.float32],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    config: TrainConfig,
+    unseen_N: NDArray[np.bool_],
+) -> list[Deal]:
+    """Return folds of the pictures that the encoder has not seen; the others are in every fit."""
+    targets_NL = targets_NL[unseen_N]
+    groups = [group for group, unseen in zip(groups, unseen_N, strict=True) if unseen]
+    folds = _possible_folds(count_answers(labels, targets_NL, groups), groups, config.folds)
+    deals = deal_folds(targets_NL, groups, folds=folds, repeats=config.repeats, seed=config.seed)
+    return [judge_unseen(deal, unseen_N) for deal in deals]
+
+
 def _scheme(deals: Sequence[Deal]) -> str:
     if not deals:
         return "no picture was held out"
@@ -343,26 +381,6 @@ def _check_shapes(
         raise ValueError("embeddings are not unit vectors: store them as the encoder gives them")
 
 
-def _count(
-    labels: Sequence[str], targets_NL: NDArray[np.float32], groups: Sequence[str]
-) -> tuple[LabelCounts, ...]:
-    group_N = np.asarray(groups)
-    counts = []
-    for label, targets_N in zip(labels, targets_NL.T, strict=True):
-        positive, negative = targets_N == 1, targets_N == 0
-        counts.append(
-            LabelCounts(
-                label=label,
-                positives=int(positive.sum()),
-                negatives=int(negative.sum()),
-                unreviewed=int(np.isnan(targets_N).sum()),
-                positive_groups=len(np.unique(group_N[positive])),
-                negative_groups=len(np.unique(group_N[negative])),
-            )
-        )
-    return tuple(counts)
-
-
 def _possible_folds(counts: Sequence[LabelCounts], groups: Sequence[str], wanted: int) -> int:
     """Return as many folds as each can have both answers of every label, but three if need be.
 
@@ -375,19 +393,7 @@ def _possible_folds(counts: Sequence[LabelCounts], groups: Sequence[str], wanted
 def _warnings(
     counts: Sequence[LabelCounts], fitted: _Fitted, config: TrainConfig
 ) -> tuple[str, ...]:
-    warnings = []
-    for each in counts:
-        for kind, number, distinct in (
-            ("positives", each.positives, each.positive_groups),
-            ("negatives", each.negatives, each.negative_groups),
-        ):
-            if number < FEW_ANSWERS:
-                warnings.append(f"{each.label} has {number} {kind}: its intervals are wide")
-            elif distinct < number / 2:
-                warnings.append(
-                    f"the {number} {kind} of {each.label} come from {distinct} shoots or duplicates: "
-                    "more variety would teach more than more of the same"
-                )
+    warnings = [said for each in counts for said in answer_warnings(each)]
     folds = len(fitted.fold_thresholds_FL)
     if folds < config.folds and FITTED_ON not in fitted.side_N:
         warnings.append(f"{folds} folds instead of {config.folds}: the rarest answer has no more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import getpass
 import os
@@ -45,8 +46,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def _stop_servers_of_killed_runs() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_STACK_PREFIX}*-*"):
         run = folder.name.removeprefix(_STACK_PREFIX).partition("-")[0]
-        if folder.owner() == getpass.getuser() and not psutil.pid_exists(int(run)):
-            _drop(folder)
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # another run that starts just now drops it, too
+            if folder.owner() == getpass.getuser() and not psutil.pid_exists(int(run)):
+                _drop(folder)
 
 
 def _drop(folder: Path) -> None:

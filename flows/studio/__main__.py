@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import uvicorn
+from uvicorn.config import LOGGING_CONFIG
 
+from flows import logs, observe
 from flows.errors import CratedigError
 from flows.studio.access import access_for
 from flows.studio.app import create_app
@@ -21,17 +23,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8765, help="port to listen on; 0: any")
     options = parser.parse_args(arguments)
     try:
+        observe.begin(options.project.resolve())
         access = access_for(options.host)
     except CratedigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        logs.tell_failed(f"error: {error}", error)
         return 1
+    app = create_app(options.project, access=access)
+    app.state.reader.warm()
     uvicorn.run(
-        create_app(options.project, access=access),
+        app,
         host=options.host,
         port=options.port,
         ws="none",
         server_header=False,
         access_log=False,
+        # Its own lines are for people.
+        log_config=None if logs.is_json() else LOGGING_CONFIG,
+        log_level="info",
     )
     return 0
 

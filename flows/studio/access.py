@@ -23,6 +23,7 @@ class AccessSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CRATEDIG_STUDIO_", extra="ignore")
 
     token: SecretStr | None = Field(default=None, min_length=MIN_TOKEN_CHARACTERS)
+    """Asked of everyone; needed where the studio listens beyond loopback. 16 characters or more."""
     hosts: str = ""
     """Host names, comma-separated, by which people reach the studio; empty: any, with the token."""
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.responses import JSONResponse
 
-from flows.studio.desk import NewDecisions, Receipt
+from flows.studio.agreement import last_words
+from flows.studio.desk import REVIEWER, NewDecisions, Receipt
+from flows.studio.queues import OF_UNDECIDED, Order
 from flows.studio.security import COOKIE
-from flows.studio.view import QueueOrder
 
 router = APIRouter(prefix="/api", tags=["studio"])
 
 MAX_QUEUE = 200
+
+SIGN_INS_A_MINUTE = 10
+"""Of one client, right or wrong: a token cannot be found by trying."""
 
 
 class Health(BaseModel):
@@ -23,8 +28,16 @@ class Health(BaseModel):
     ok: bool = True
 
 
+class Said(BaseModel):
+    """An answer that somebody gave before."""
+
+    who: str
+    answer: str
+    again: bool
+
+
 class QueuePicture(BaseModel):
-    """An undecided picture."""
+    """A picture to ask about."""
 
     sha256: str
     width: int
@@ -32,6 +45,10 @@ class QueuePicture(BaseModel):
     title: str
     page_url: str
     score: float | None = Field(ge=0, le=1)
+    again: bool = False
+    """It is decided already, and asked about again, blind."""
+    said: list[Said] = []
+    """What was said before, where the question is whether that was right."""
 
 
 class Queue(BaseModel):
@@ -40,6 +57,19 @@ class Queue(BaseModel):
     pictures: list[QueuePicture]
     total: int
     next: str | None
+    held: int = 0
+    """So many more are on the screens of others."""
+    holders: list[str] = []
+    """Who they are; the names may be empty."""
+
+
+class Tab(BaseModel):
+    """A browser tab that labels."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str = Field(min_length=1, max_length=200)
+    holder: str = Field(pattern=r"^[0-9a-z-]{1,40}$")
 
 
 class SignIn(BaseModel):
@@ -61,33 +91,61 @@ def queue(
     label: Annotated[str, Query(min_length=1, max_length=200)],
     limit: Annotated[int, Query(ge=1, le=MAX_QUEUE)] = 60,
     after: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$")] = None,
-    order: QueueOrder = "uncertain",
+    order: Order = "teaching",
+    holder: Annotated[str, Query(pattern=r"^[0-9a-z-]{0,40}$")] = "",
+    reviewer: Annotated[str, Query(max_length=60, pattern=REVIEWER)] = "",
 ) -> Queue:
-    """Return undecided pictures of `label`, the most uncertain pre-labels or the highest first."""
-    view = request.app.state.reader.view()
-    page = view.queue(label, after=after, limit=limit, order=order)
-    request.app.state.shelf.preload_thumbnails(each.sha256 for each in page.pictures)
+    """Return pictures of `label` to ask about, in that order; `holder` is the tab that asks."""
+    queues, reader = request.app.state.queues, request.app.state.reader
+    who = reviewer or request.app.state.access.reviewer
+    page = queues.page(label, order, after=after, limit=limit, holder=holder, who=who)
+    request.app.state.shelf.preload_thumbnails(each.picture.sha256 for each in page.asked)
+    view = reader.recent()
     return Queue(
         pictures=[
             QueuePicture(
-                sha256=each.sha256,
-                width=each.width,
-                height=each.height,
-                title=each.title,
-                page_url=each.page_url,
-                score=view.score(each.sha256, label),
+                sha256=each.picture.sha256,
+                width=each.picture.width,
+                height=each.picture.height,
+                title=each.picture.title,
+                page_url=each.picture.page_url,
+                # Asked again, it is to be decided by the picture alone.
+                score=None if each.again else view.score(each.picture.sha256, label),
+                again=each.again,
+                said=[]
+                if order in OF_UNDECIDED
+                else [
+                    Said(who=who, answer=answer, again=again)
+                    for (who, again), answer in last_words(
+                        view.decisions.on(each.picture.sha256, label)
+                    ).items()
+                ],
             )
-            for each in page.pictures
+            for each in page.asked
         ],
         total=page.total,
         next=page.next,
+        held=page.held,
+        holders=list(page.holders),
     )
+
+
+@router.post("/queue/release", status_code=204)
+def release(request: Request, tab: Tab) -> None:
+    """Give back what the tab has on its screen: it is being closed."""
+    request.app.state.queues.release(tab.label, tab.holder)
+
+
+@router.post("/queue/claim", status_code=204)
+def claim(request: Request, tab: Tab) -> None:
+    """Have the tab be given what others have on their screens, when it asks next."""
+    request.app.state.queues.claim(tab.label, tab.holder)
 
 
 @router.post("/decisions")
 def decisions(request: Request, sent: NewDecisions) -> Receipt:
     """Save decisions; those in `saved` are in the bucket when this answers."""
-    receipt: Receipt = request.app.state.desk.hand_in(sent.decisions)
+    receipt: Receipt = request.app.state.desk.hand_in(sent.decisions, reviewer=sent.reviewer)
     return receipt
 
 
@@ -95,6 +153,13 @@ def decisions(request: Request, sent: NewDecisions) -> Receipt:
 def sign_in(request: Request, sent: SignIn) -> Response:
     """Give a session cookie for the token."""
     access = request.app.state.access
+    client = request.client.host if request.client else ""
+    if wait_s := request.app.state.sign_ins.wait_s(client, 1, a_minute=SIGN_INS_A_MINUTE):
+        return JSONResponse(
+            {"detail": f"Too many tries: wait {math.ceil(wait_s)} s."},
+            status_code=429,
+            headers={"retry-after": str(math.ceil(wait_s))},
+        )
     if not access.accepts(sent.token.get_secret_value()):
         return JSONResponse({"detail": "That is not this studio's token."}, status_code=403)
     response = Response(status_code=204)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.decision_notes import AGAIN, AGAIN_RETRACTED, RETRACTED, SETTLED, note_of
 from flows.rows import DecisionRow
 from flows.studio.reader import Reader
-from flows.studio.view import RETRACTED
 
 MAX_DECISIONS = 500
 """In one request."""
 
-REMEMBERED_IDS = 20_000
+REVIEWER = r"^(?:\S(?:[^\x00-\x1f]*\S)?)?$"
+"""What a name looks like; it may be empty."""
 
 
 class NewDecision(BaseModel):
@@ -30,6 +30,8 @@ class NewDecision(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     label: str = Field(min_length=1, max_length=200)
     answer: Literal["yes", "no", "unsure", "retracted"]
+    given: Literal["plain", "again", "settled"] = "plain"
+    """"again": blind, to a picture that is decided; "settled": with what others said in view."""
 
 
 class NewDecisions(BaseModel):
@@ -38,6 +40,8 @@ class NewDecisions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     decisions: list[NewDecision] = Field(min_length=1, max_length=MAX_DECISIONS)
+    reviewer: str = Field(default="", max_length=60, pattern=REVIEWER)
+    """Who decided; empty: whom the studio runs for."""
 
 
 class RefusedDecision(BaseModel):
@@ -63,22 +67,22 @@ class Desk:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: OrderedDict[str, None] = OrderedDict()
 
-    def hand_in(self, decisions: Sequence[NewDecision]) -> Receipt:
+    def hand_in(self, decisions: Sequence[NewDecision], *, reviewer: str = "") -> Receipt:
         """Append the decisions to the catalogue in one commit; return when they are durable.
 
-        A decision whose acknowledgement was lost comes again under the same id, and is not
-        appended a second time. (After a restart of the studio it is: the same answer twice, which
-        changes nothing.) Raises CratedigError when the store does not take them.
+        A decision whose acknowledgement was lost comes again under the same id, which its row
+        bears: it is not appended a second time, also by a studio that was started anew. Raises
+        CratedigError when the store does not take them.
         """
         with self._lock:
             workspace = self.reader.workspace()
-            view = self.reader.view()
+            view = self.reader.recent()
             labels = workspace.project.taxonomy().names
             now = datetime.now(UTC)
             rows: list[DecisionRow] = []
             saved: list[str] = []
+            new: set[str] = set()
             refused: list[RefusedDecision] = []
             for each in decisions:
                 if each.label not in labels:
@@ -90,29 +94,30 @@ class Desk:
                     refused.append(RefusedDecision(id=each.id, reason=reason))
                     continue
                 saved.append(each.id)
-                if each.id in self._seen:
+                if each.id in new or view.decisions.knows(each.id):
                     continue
+                new.add(each.id)
                 rows.append(
                     DecisionRow(
                         sha256=each.sha256,
                         label=each.label,
                         answer="unsure" if each.answer == "retracted" else each.answer,
-                        who=self.reviewer,
+                        who=reviewer or self.reviewer,
                         # A microsecond apart: the order of a batch survives in the table.
                         at=now + timedelta(microseconds=len(rows)),
                         score=view.score(each.sha256, each.label),
-                        note=RETRACTED if each.answer == RETRACTED else "",
+                        note=note_of(_kind(each), each.id),
                     )
                 )
             if rows:
                 workspace.catalog.add_decisions(rows)
-                self.reader.changed()
-            self._remember(saved)
+                self.reader.handed_in(rows)
             return Receipt(saved=saved, refused=refused)
 
-    def _remember(self, ids: Sequence[str]) -> None:
-        for each in ids:
-            self._seen[each] = None
-            self._seen.move_to_end(each)
-        while len(self._seen) > REMEMBERED_IDS:
-            self._seen.popitem(last=False)
+
+def _kind(decision: NewDecision) -> str:
+    if decision.given == "again":
+        return AGAIN_RETRACTED if decision.answer == RETRACTED else AGAIN
+    if decision.answer == RETRACTED:
+        return RETRACTED
+    return SETTLED if decision.given == "settled" else ""

@@ -6,6 +6,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
@@ -20,7 +21,9 @@ Sha256 = Annotated[str, PathParam(pattern=r"^[0-9a-f]{64}$")]
 DISPLAY_SIDE = 1600
 """Longest side in pixels of the picture that is looked at; the original has its own address."""
 
-CACHE_BYTES = 96 * 2**20
+CACHE_BYTES = 48 * 2**20
+"""Some 4,000 thumbnails; a browser keeps for itself what it was given."""
+
 IMMUTABLE = "private, max-age=31536000, immutable"
 
 _JPEG_START = b"\xff\xd8\xff"
@@ -35,6 +38,8 @@ class PictureShelf:
         self._reader = reader
         self._kept: OrderedDict[tuple[str, Size], bytes] = OrderedDict()
         self._kept_bytes = 0
+        self._coming: dict[str, Future[None]] = {}
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="thumbnails")
         self._lock = threading.Lock()
         # A decoded original may take 400 MB: one at a time.
         self._decoding = threading.Lock()
@@ -52,14 +57,34 @@ class PictureShelf:
         return self._reencode(sha256, None, 92)
 
     def preload_thumbnails(self, sha256s: Iterable[str]) -> None:
-        """Read the thumbnails of a whole page at once: a browser asks for them one by one."""
+        """Start reading the thumbnails of a whole page at once: a browser asks one by one.
+
+        Those who ask for one of them meanwhile wait for it; what goes wrong they are told.
+        """
         with self._lock:
-            missing = [each for each in sha256s if (each, "thumbnail") not in self._kept]
-        if missing:
-            for sha256, data in self._read_thumbnails(missing).items():
+            missing = [
+                each
+                for each in sha256s
+                if (each, "thumbnail") not in self._kept and each not in self._coming
+            ]
+            if missing:
+                coming = self._readers.submit(self._preload, missing)
+                self._coming.update(dict.fromkeys(missing, coming))
+
+    def _preload(self, sha256s: Sequence[str]) -> None:
+        try:
+            for sha256, data in self._read_thumbnails(sha256s).items():
                 self._keep((sha256, "thumbnail"), data)
+        finally:
+            with self._lock:
+                for sha256 in sha256s:
+                    self._coming.pop(sha256, None)
 
     def _get(self, sha256: str, size: Size, read: Callable[[], bytes]) -> bytes:
+        with self._lock:
+            coming = self._coming.get(sha256) if size == "thumbnail" else None
+        if coming is not None:
+            wait([coming])
         with self._lock:
             if (sha256, size) in self._kept:
                 self._kept.move_to_end((sha256, size))

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from flows.errors import Corrupt
-from flows.studio.view import Picture, View
 from flows.workspace import Workspace
 
 if TYPE_CHECKING:  # scipy and all it takes are imported when a model is shown, not at start
+    from numpy.typing import NDArray
+
     from model.card import ModelCard
     from model.checkpoint import TrainedModel
     from model.intervals import Interval
     from model.metrics import LabelMetrics
 
-GALLERY_PICTURES = 12
+VERSIONS_KEPT = 3
+"""In memory: the one in production, and two that are compared."""
+
+_ROWS_AT_ONCE = 8192
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ProductionModel:
-    """The card of the model in production, and how much it has been used."""
+class ShownModel:
+    """The card of a version, and how much it has been used."""
 
     card: ModelCard
     predictions: int
@@ -59,15 +67,25 @@ class ProductionModel:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Gallery:
-    """Pictures on which the model and the people disagree, the widest apart first."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainingPictures:
+    """The pictures that a model was trained on: N of them, with unit vectors of 16 bits."""
 
-    label: str
-    said: str
-    items: tuple[tuple[Picture, float], ...]
-    """A picture and its out-of-fold score."""
-    total: int
+    sha256s: tuple[str, ...]
+    vectors_ND: NDArray[np.float16]
+    answers: Mapping[str, Mapping[str, bool]]
+
+    def nearest(self, vector_D: NDArray[np.float32], count: int) -> list[tuple[str, float]]:
+        """Return the ids nearest to a unit vector with their cosines, nearest first."""
+        parts = [
+            self.vectors_ND[start : start + _ROWS_AT_ONCE].astype(np.float32) @ vector_D
+            for start in range(0, len(self.vectors_ND), _ROWS_AT_ONCE)
+        ]
+        if not parts or count == 0:
+            return []
+        cosine_N = np.concatenate(parts)
+        order = np.argsort(-cosine_N, kind="stable")[:count]
+        return [(self.sha256s[row], float(cosine_N[row])) for row in order]
 
 
 class Production:
@@ -75,56 +93,64 @@ class Production:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._model: TrainedModel | None = None
+        self._models: OrderedDict[str, TrainedModel] = OrderedDict()
+        self._training: tuple[str, TrainingPictures] | None = None
 
-    def model(self, workspace: Workspace) -> ProductionModel | None:
-        """Return the model in production, or None before the first promotion."""
-        from flows.predictions import manifests
+    def in_production(self, workspace: Workspace) -> TrainedModel | None:
+        """Return the model in production, whole, or None before the first promotion."""
         from flows.registry import Registry
 
         version = Registry(workspace.store, workspace.project.name).production()
-        if version is None:
-            return None
-        return ProductionModel(
-            card=self._trained(workspace, version).card,
+        return None if version is None else self.trained(workspace, version)
+
+    def training_pictures(self, workspace: Workspace, model: TrainedModel) -> TrainingPictures:
+        """Return what a model was trained on; only the last one that was asked for is kept."""
+        from model.data import Snapshot
+
+        with self._lock:
+            if self._training is None or self._training[0] != model.card.version:
+                text = workspace.store.get(f"snapshots/{model.card.snapshot_id}.json").decode()
+                examples = Snapshot.from_json(text).examples
+                sha256s, vectors_ND = workspace.catalog.embeddings(
+                    model.head.encoder_id, [each.sha256 for each in examples]
+                )
+                pictures = TrainingPictures(
+                    sha256s=tuple(sha256s),
+                    vectors_ND=vectors_ND.astype(np.float16),
+                    answers={each.sha256: each.answers for each in examples},
+                )
+                self._training = (model.card.version, pictures)
+            return self._training[1]
+
+    def model(self, workspace: Workspace) -> ShownModel | None:
+        """Return the model in production, or None before the first promotion."""
+        from flows.registry import Registry
+
+        version = Registry(workspace.store, workspace.project.name).production()
+        return None if version is None else self.shown(workspace, version)
+
+    def shown(self, workspace: Workspace, version: str) -> ShownModel:
+        """Return what pages show of a version. Raises as `trained`."""
+        from flows.predictions import manifests
+
+        return ShownModel(
+            card=self.trained(workspace, version).card,
             predictions=sum(each.pictures for each in manifests(workspace.store, version)),
         )
 
-    def galleries(
-        self, workspace: Workspace, model: ProductionModel, view: View
-    ) -> tuple[Gallery, ...]:
-        """Return each label's false positives and false negatives, against today's decisions.
-
-        Every picture is judged by the score and the threshold that it had no part in.
-        """
-        trained = self._trained(workspace, model.version)
-        thresholds_NL = trained.out_of_fold_thresholds_NL
-        found = []
-        for column, label in enumerate(trained.card.labels):
-            wrong: dict[str, list[tuple[float, Picture, float]]] = {"yes": [], "no": []}
-            for row, sha256 in enumerate(trained.sha256s):
-                score = float(trained.out_of_fold_NL[row, column])
-                threshold = float(thresholds_NL[row, column])
-                said = "yes" if score >= threshold else "no"
-                answer = view.answer(sha256, label)
-                if answer in wrong and answer != said and sha256 in view.pictures:
-                    apart = abs(score - threshold)
-                    wrong[said].append((apart, view.pictures[sha256], score))
-            for said, words in (("yes", "false positives"), ("no", "false negatives")):
-                widest = sorted(wrong[said], key=lambda each: (-each[0], each[1].sha256))
-                items = tuple((picture, score) for _, picture, score in widest[:GALLERY_PICTURES])
-                found.append(Gallery(label=label, said=words, items=items, total=len(widest)))
-        return tuple(found)
-
-    def _trained(self, workspace: Workspace, version: str) -> TrainedModel:
+    def trained(self, workspace: Workspace, version: str) -> TrainedModel:
+        """Return a version, whole. Raises NotFound, and Corrupt when its files are not one model's."""
         from flows.registry import Registry
         from model.card import CheckpointInvalid
 
         with self._lock:
-            if self._model is None or self._model.card.version != version:
+            if version not in self._models:
                 registry = Registry(workspace.store, workspace.project.name)
                 try:
-                    self._model = registry.load(version)
+                    self._models[version] = registry.load(version)
                 except CheckpointInvalid as error:
                     raise Corrupt(f"model {version} cannot be shown: {error}") from error
-            return self._model
+                while len(self._models) > VERSIONS_KEPT:
+                    self._models.popitem(last=False)
+            self._models.move_to_end(version)
+            return self._models[version]

@@ -16,6 +16,10 @@ CSRF_HEADER = "x-cratedig-studio"
 """A header that no form can send, and that a script of another site may not."""
 
 MAX_BODY_BYTES = 1_000_000
+MAX_PICTURES_BYTES = 100_000_000
+"""Of a request that brings pictures, all together; they are spooled to disk as they come."""
+
+_BRINGS_PICTURES = frozenset({"/api/predict"})
 
 _READING = frozenset({"GET", "HEAD"})
 _OPEN_PATHS = frozenset({"/login", "/api/session"})
@@ -73,7 +77,8 @@ class Guard:
                 return _refuse(401, "sign in with the studio's token")
         if scope["method"] in _READING:
             return None
-        return _refuse_foreign(headers, host) or _refuse_size(headers)
+        limit = MAX_PICTURES_BYTES if scope["path"] in _BRINGS_PICTURES else MAX_BODY_BYTES
+        return _refuse_foreign(headers, host) or _refuse_size(headers, limit)
 
     def _knows(self, headers: Headers) -> bool:
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
@@ -100,11 +105,11 @@ def _refuse_foreign(headers: Headers, host: str) -> Response | None:
     return None
 
 
-def _refuse_size(headers: Headers) -> Response | None:
+def _refuse_size(headers: Headers, limit: int) -> Response | None:
     """Refuse a body that is too large, or that does not say how large it is."""
     length = headers.get("content-length", "")
     if not (length.isascii() and length.isdigit()):
         return _refuse(411, "say how long the body is")
-    if int(length) > MAX_BODY_BYTES:
-        return _refuse(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    if int(length) > limit:
+        return _refuse(413, f"the body is larger than {limit} bytes")
     return None

@@ -1,4 +1,4 @@
-"""The catalogue as the pages need it: one frozen picture of everything but the pixels.
+"""The catalogue as the pages need it: everything but the pixels, in memory, by columns.
 
 A hundred thousand pictures take some tens of megabytes here, and a filter over them some
 milliseconds, so that no page waits for the bucket once the tables have been read.
@@ -7,56 +7,22 @@ milliseconds, so that no page waits for the bucket once the tables have been rea
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.decision_notes import RETRACTED
 from flows.rows import Answer, DecisionRow, LinkRow, PreLabelRow
+from flows.studio.columns import Links, Picture, Pictures, Rows, Scores
+from flows.studio.ledger import ANSWERS, Ledger
 
-RETRACTED = "retracted"
-"""The note of a decision that takes an earlier one back.
-
-The table of decisions is append-only and knows yes, no and unsure. Undoing a first answer appends
-an "unsure" with this note: training masks it like any unsure, and here it counts as undecided.
-"""
+__all__ = ["RETRACTED", "LabelCount", "Page", "Picture", "View"]
 
 AnswerFilter = Literal["any", "yes", "no", "unsure", "undecided"]
-Show = Literal["kept", "duplicates", "all"]
-Sort = Literal["newest", "highest", "lowest"]
-QueueOrder = Literal["uncertain", "highest"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Picture:
-    """One row of the images table without its thumbnail."""
-
-    sha256: str
-    width: int
-    height: int
-    format: str
-    size: int
-    duplicate_of: str | None
-    duplicate_how: str | None
-    added_at: datetime
-    sources: tuple[str, ...]
-    title: str
-    """The picture's own text, or its page's title; empty if it has neither."""
-    page_url: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which pictures a grid shows, and in which order."""
-
-    label: str
-    answer: AnswerFilter = "any"
-    low: float = 0.0
-    high: float = 1.0
-    source: str = ""
-    show: Show = "kept"
-    sort: Sort = "newest"
+QueueOrder = Literal["uncertain", "highest", "newest"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,184 +52,152 @@ class LabelCount:
 class View:
     """What the catalogue held at one moment."""
 
-    pictures: Mapping[str, Picture]
-    links: Sequence[LinkRow]
-    prelabels: Mapping[str, Mapping[str, float]]
-    """Label to sha256 to score."""
-    decisions: Sequence[DecisionRow]
-    """Oldest first."""
+    pictures: Pictures
+    links: Links
+    prelabels: Scores
+    decisions: Ledger
     embedded: int = 0
     """Pictures with a vector, by the encoder that has embedded the most."""
 
-    @cached_property
+    @classmethod
+    def of(
+        cls,
+        *,
+        pictures: Iterable[Picture],
+        links: Iterable[LinkRow] = (),
+        prelabels: Iterable[PreLabelRow] = (),
+        decisions: Iterable[DecisionRow] = (),
+        embedded: int = 0,
+    ) -> View:
+        """Return the view of those rows."""
+        held = Pictures.of(pictures)
+        return cls(
+            pictures=held,
+            links=Links.of(links),
+            prelabels=Scores.of(held, prelabels),
+            decisions=Ledger.of(held, decisions),
+            embedded=embedded,
+        )
+
+    @property
     def history(self) -> Mapping[str, Mapping[str, Sequence[DecisionRow]]]:
-        """Kept picture to label to the decisions on it, oldest first.
+        """Kept picture to label to the decisions on it, oldest first; notes without their ids.
 
         As in training, an answer given to a duplicate counts for the picture that is kept.
         """
-        found: dict[str, dict[str, list[DecisionRow]]] = {}
-        for row in self.decisions:
-            found.setdefault(self.subject(row.sha256), {}).setdefault(row.label, []).append(row)
-        return found
+        return self.decisions
 
     def subject(self, sha256: str) -> str:
         """Return the picture that decisions about `sha256` count for."""
-        picture = self.pictures.get(sha256)
-        return picture.duplicate_of or sha256 if picture else sha256
+        kept = self.pictures.kept_row[self.pictures.row(sha256)] if sha256 in self.pictures else -1
+        return self.pictures.ids[kept] if kept >= 0 else sha256
 
     def answer(self, sha256: str, label: str) -> Answer | None:
         """Return the answer that stands, or None where there is none."""
-        rows = self.history.get(self.subject(sha256), {}).get(label)
-        return standing_answer(rows[-1]) if rows else None
+        row = self.pictures.row(self.subject(sha256))
+        return ANSWERS[self.decisions.answers(label)[row]] if row >= 0 else None
 
     def score(self, sha256: str, label: str) -> float | None:
         """Return the pre-label's score in [0, 1], or None where there is none."""
-        return self.prelabels.get(label, {}).get(sha256)
+        row = self.pictures.row(sha256)
+        score = self.prelabels.column(label)[row] if row >= 0 else np.nan
+        return None if np.isnan(score) else float(score)
 
     @cached_property
-    def kept(self) -> tuple[Picture, ...]:
+    def kept(self) -> Sequence[Picture]:
         """Every picture that is no duplicate of another, newest first."""
-        return tuple(each for each in self.newest if each.duplicate_of is None)
+        newest = self.pictures.newest
+        return self.pictures.made(newest[self.pictures.is_kept[newest]])
 
-    @cached_property
-    def newest(self) -> tuple[Picture, ...]:
+    @property
+    def newest(self) -> Sequence[Picture]:
         """Every picture, newest first; those of one moment by id."""
-        by_id = sorted(self.pictures.values(), key=lambda each: each.sha256)
-        return tuple(sorted(by_id, key=lambda each: each.added_at, reverse=True))
+        return self.pictures.made(self.pictures.newest)
 
     @cached_property
-    def duplicates_of(self) -> Mapping[str, tuple[Picture, ...]]:
-        """The kept picture's id to its duplicates."""
-        found: dict[str, list[Picture]] = {}
-        for picture in self.newest:
-            if picture.duplicate_of is not None:
-                found.setdefault(picture.duplicate_of, []).append(picture)
-        return {sha256: tuple(each) for sha256, each in found.items()}
+    def duplicates_of(self) -> Mapping[str, Sequence[Picture]]:
+        """The kept picture's id to its duplicates, newest first."""
+        return {
+            self.pictures.ids[row]: self.pictures.made(rows)
+            for row, rows in self.pictures.duplicates.items()
+            if row >= 0
+        }
 
-    @cached_property
+    @property
     def sources(self) -> tuple[str, ...]:
         """The names of the sources that pictures came from."""
-        return tuple(sorted({name for each in self.pictures.values() for name in each.sources}))
+        return self.pictures.sources
 
-    @cached_property
-    def rejected(self) -> tuple[LinkRow, ...]:
+    @property
+    def rejected(self) -> Sequence[LinkRow]:
         """Links of which nothing was kept, newest first."""
-        rows = [row for row in self.links if row.outcome == "rejected"]
-        return tuple(sorted(rows, key=lambda row: (row.seen_at, row.url), reverse=True))
+        return self.links.rejected
 
-    @cached_property
+    @property
     def reasons(self) -> Mapping[str, int]:
         """How many links were rejected for each reason, most first."""
-        counted = Counter(row.reason for row in self.rejected)
-        return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
+        return self.links.reasons
 
     @cached_property
     def reviewed(self) -> int:
         """How many kept pictures have an answer to some label."""
-        decided = {
-            sha256
-            for sha256, by_label in self.history.items()
-            if any(standing_answer(rows[-1]) for rows in by_label.values())
-        }
-        return sum(each.sha256 in decided for each in self.kept)
+        decided = np.zeros(len(self.pictures), np.bool_)
+        for label in self.decisions.labels:
+            decided |= self.decisions.answers(label) > 0
+        return int((decided & self.pictures.is_kept).sum())
 
     @cached_property
     def prelabelled(self) -> int:
         """How many kept pictures have a pre-label of some label."""
-        scored = {sha256 for scores in self.prelabels.values() for sha256 in scores}
-        return sum(each.sha256 in scored for each in self.kept)
+        return int((self.prelabels.scored & self.pictures.is_kept).sum())
+
+    def waiting(self, label: str) -> NDArray[np.bool_]:
+        """Return of every row whether its picture is kept and undecided."""
+        found: NDArray[np.bool_] = self.pictures.is_kept & (self.decisions.answers(label) == 0)
+        return found
 
     def label_count(self, label: str) -> LabelCount:
         """Return how far the review of `label` has come."""
-        answers = Counter(self.answer(each.sha256, label) for each in self.kept)
-        waiting = [self.score(each.sha256, label) for each in self._waiting(label)]
+        answers = self.decisions.answers(label)[self.pictures.is_kept]
+        waiting = self.waiting(label)
+        scores = self.prelabels.column(label)[waiting]
         return LabelCount(
             label=label,
-            yes=answers["yes"],
-            no=answers["no"],
-            unsure=answers["unsure"],
-            waiting=len(waiting),
-            uncertain=sum(score is not None and 0.25 <= score <= 0.75 for score in waiting),
+            yes=int((answers == ANSWERS.index("yes")).sum()),
+            no=int((answers == ANSWERS.index("no")).sum()),
+            unsure=int((answers == ANSWERS.index("unsure")).sum()),
+            waiting=int(waiting.sum()),
+            uncertain=int(((scores >= 0.25) & (scores <= 0.75)).sum()),
         )
 
     def queue(
         self, label: str, *, after: str | None, limit: int, order: QueueOrder = "uncertain"
     ) -> Page:
-        """Return undecided pictures: the most uncertain pre-labels first, or the highest.
+        """Return undecided pictures: the most uncertain pre-labels first, the highest, the newest.
 
         Those without a pre-label come last. `after` is the id of the last picture of the page
         before, decided by now or not.
         """
+        rows = self.pictures.newest if order == "newest" else self.prelabels.order(label, order)
+        return self.page_of(rows, self.waiting(label), after=after, limit=limit)
 
-        def key(sha256: str) -> tuple[float, str]:
-            score = self.score(sha256, label)
-            if score is None:
-                return 1.0, sha256
-            return (abs(score - 0.5) if order == "uncertain" else -score), sha256
-
-        start = key(after) if after else None
-        ordered = sorted(key(each.sha256) for each in self._waiting(label))
-        rest = [each for each in ordered if start is None or each > start]
-        chosen = tuple(self.pictures[sha256] for _, sha256 in rest[:limit])
-        more = len(rest) > limit
-        return Page(pictures=chosen, total=len(ordered), next=chosen[-1].sha256 if more else None)
-
-    def page(self, wanted: Filter, *, after: str | None, limit: int) -> Page:
-        """Return one page of the pictures that `wanted` lets through.
-
-        `after` is the last id of the page before. When that picture no longer passes the filter
-        (somebody has decided it meanwhile), the page goes on from where it would have been.
-        """
-        found = list(self._matching(wanted))
+    def page_of(
+        self, rows: Rows, passing: NDArray[np.bool_], *, after: str | None, limit: int
+    ) -> Page:
+        """Return a page of those of `rows`, in that order, for which `passing` is true."""
+        found = rows[passing[rows]]
         total = len(found)
-        if after is not None and after in self.pictures:
-            start = self._order(wanted, self.pictures[after])
-            found = [each for each in found if self._order(wanted, each) > start]
-        found.sort(key=lambda each: self._order(wanted, each))
-        chosen = tuple(found[:limit])
+        last = self.pictures.row(after) if after is not None else -1
+        if last >= 0:
+            places = np.flatnonzero(rows == last)
+            rest = rows[places[0] + 1 :] if len(places) else rows
+            found = rest[passing[rest]]
+        chosen = tuple(self.pictures.made(found[:limit]))
         more = len(found) > limit
         return Page(pictures=chosen, total=total, next=chosen[-1].sha256 if more else None)
 
-    def _waiting(self, label: str) -> list[Picture]:
-        return [each for each in self.kept if self.answer(each.sha256, label) is None]
-
-    def _matching(self, wanted: Filter) -> Iterator[Picture]:
-        any_score = wanted.low <= 0.0 and wanted.high >= 1.0
-        for each in self.pictures.values():
-            if wanted.show != "all" and (each.duplicate_of is None) != (wanted.show == "kept"):
-                continue
-            if wanted.source and wanted.source not in each.sources:
-                continue
-            if not any_score:
-                score = self.score(each.sha256, wanted.label)
-                if score is None or not wanted.low <= score <= wanted.high:
-                    continue
-            if wanted.answer != "any":
-                answer = self.answer(each.sha256, wanted.label) or "undecided"
-                if answer != wanted.answer:
-                    continue
-            yield each
-
-    def _order(self, wanted: Filter, picture: Picture) -> tuple[float, str]:
-        """Return the key by which a page is sorted; pictures without a score come last."""
-        if wanted.sort == "newest":
-            return -picture.added_at.timestamp(), picture.sha256
-        score = self.score(picture.sha256, wanted.label)
-        if score is None:
-            return 2.0, picture.sha256
-        return (score if wanted.sort == "lowest" else -score), picture.sha256
-
-
-def standing_answer(row: DecisionRow) -> Answer | None:
-    """Return the answer of a decision, or None when it takes an earlier one back."""
-    if row.answer == "unsure" and row.note == RETRACTED:
-        return None
-    return row.answer
-
-
-def group_prelabels(rows: Iterable[PreLabelRow]) -> dict[str, dict[str, float]]:
-    """Return label to sha256 to score."""
-    grouped: dict[str, dict[str, float]] = {}
-    for row in rows:
-        grouped.setdefault(row.label, {})[row.sha256] = row.score
-    return grouped
+    def standing(self, label: str) -> NDArray[np.uint8]:
+        """Return of every row its answer's place in `ANSWERS`; a duplicate has its kept picture's."""
+        kept = self.pictures.kept_row
+        found: NDArray[np.uint8] = np.where(kept < 0, 0, self.decisions.answers(label)[kept])
+        return found

@@ -13,8 +13,6 @@ looked at.
 from __future__ import annotations
 
 import csv
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,7 @@ from model.calibration import expected_calibration_error, fit_calibration
 from model.encoder import ClipEncoder, EncoderConfig, load_encoder
 from model.labels import LabelPrompt, Taxonomy
 from model.prelabel import embed_prompts, margins, prior_calibrations
-from tests.bench.report import FOLDER, ROOT, Row, write
+from tests.bench.report import FOLDER, Row, shared_folder, write
 
 TUNED_ON = ("turntable_vinyl", "fruit_multilabel", "hymenoptera")
 SETS = (*TUNED_ON, "clothing_small", "playing_cards_multilabel")
@@ -37,9 +35,7 @@ DRAWS = 12
 
 def main() -> None:
     """Measure, print the table and write `.bench/prelabel.json`."""
-    shared = Path(os.environ.get("CRATEDIG_SHARED", ROOT.parent / "shared"))
-    if not shared.exists():
-        sys.exit(f"{shared} does not exist: set CRATEDIG_SHARED to the real photographs")
+    shared = shared_folder()
     encoder = load_encoder(
         EncoderConfig(
             checkpoint=shared / "weights" / "standin", backend="onnx", cache=FOLDER / "encode"

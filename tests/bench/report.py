@@ -1,7 +1,7 @@
 """The common part of the benchmarks: rows, rivals in environments of their own, and pairs in turn.
 
 Each benchmark writes `.bench/<name>.json`; `python -m tests.bench.report` puts all of them into
-BENCHMARKS.md. A figure is the median of its runs. A ratio is that of ours to the rival's, pair by
+BENCHMARKS.md, those that failed with the word that they did. A figure is the median of its runs. A ratio is that of ours to the rival's, pair by
 pair, because the machine that is slow for one is slow for the other: so it is always above 1 where
 ours is the better.
 """
@@ -18,10 +18,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -30,6 +31,10 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".bench"
 TABLE = ROOT / "BENCHMARKS.md"
 _VERSIONS_OF = ("aiohttp", "pillow", "numpy", "torch", "onnxruntime", "pyarrow", "pylance")
+
+
+class RivalUnavailable(Exception):
+    """A rival cannot be installed here, or does not run: our figures stand alone, and notes say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,40 +64,75 @@ class Row:
 
 def write(name: str, rows: Sequence[Row], *, runs: int, notes: str = "") -> None:
     """Print the table of one benchmark and write it to `.bench/<name>.json`, whole or not at all."""
-    result = {
+    _write_result(
+        name,
+        runs=runs,
+        notes=notes,
+        rows=[{**dataclasses.asdict(row), "met": row.met} for row in rows],
+    )
+    shown = Table(title=f"{name}: median of {runs} runs", caption=notes or None)
+    for heading in _HEADINGS:
+        shown.add_column(heading)
+    for row in rows:
+        shown.add_row(*_cells(row))
+    Console(width=140).print(shown)
+
+
+def write_failure(name: str, why: str) -> None:
+    """Write to `.bench/<name>.json` that the benchmark gave no figures; `why` is a sentence."""
+    _write_result(name, runs=0, notes=why, rows=[])
+
+
+def _write_result(name: str, **result: object) -> None:
+    told = {
         "name": name,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "runs": runs,
-        "notes": notes,
         "machine": _machine(),
         "versions": _versions(),
-        "rows": [{**dataclasses.asdict(row), "met": row.met} for row in rows],
+        **result,
     }
-    _write_whole(FOLDER / f"{name}.json", json.dumps(result, indent=2) + "\n")
-    table = Table(title=f"{name}: median of {runs} runs", caption=notes or None)
-    for heading in _HEADINGS:
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*_cells(row))
-    Console(width=140).print(table)
+    _write_whole(FOLDER / f"{name}.json", json.dumps(told, indent=2) + "\n")
 
 
-def rival_python(name: str, *packages: str) -> Path:
+def shared_folder() -> Path:
+    """Return the real photographs and stand-in weights, or end with what to do where they are not."""
+    folder = Path(os.environ.get("CRATEDIG_SHARED", ROOT.parent / "shared"))
+    if not folder.exists():
+        sys.exit(f"{folder} does not exist: set CRATEDIG_SHARED to the real photographs")
+    return folder
+
+
+def rival_python(name: str, *packages: str, without: Sequence[str] = ()) -> Path:
     """Return the python of the environment `.bench/envs/<name>`, made once, with `packages` in it.
 
-    Raises `subprocess.CalledProcessError` when they cannot be installed: say so in the notes, and
-    give our figures alone.
+    `without` names packages that they depend on and that are not to be installed.
+    Raises `RivalUnavailable` when they cannot be installed.
     """
     folder = FOLDER / "envs" / name
     python = folder / "bin" / "python"
     made_for = folder / "packages.json"
-    wanted = json.dumps(packages)
+    wanted = json.dumps([*packages, *(f"not {each}" for each in without)])
     if not made_for.exists() or made_for.read_text() != wanted:
         uv = Path(sys.executable).with_name("uv")
-        subprocess.run(
-            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True
+        steps: tuple[list[str | Path], ...] = (
+            ["venv", "--quiet", "--clear", "--python", sys.executable, folder],
+            ["pip", "install", "--quiet", "--python", python, *packages],
         )
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *packages], check=True)
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as overrides:
+            # A condition that never holds: uv has no other word for leaving out.
+            overrides.writelines(f"{each} ; python_version < '0'\n" for each in without)
+            overrides.flush()
+            for step in steps:
+                done = subprocess.run(
+                    [uv, *step],
+                    env={**os.environ, "UV_OVERRIDE": overrides.name},
+                    check=False,
+                    capture_output=True,
+                    text=True,
+                )
+                if done.returncode:
+                    print(done.stderr, file=sys.stderr)
+                    raise RivalUnavailable(f"{', '.join(packages)} cannot be installed here")
         made_for.write_text(wanted)
     return python
 
@@ -123,10 +163,20 @@ def in_turn(
 
 def main() -> None:
     """Write BENCHMARKS.md from what the benchmarks have written."""
+    _write_whole(
+        TABLE, table([json.loads(each.read_text()) for each in sorted(FOLDER.glob("*.json"))])
+    )
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of BENCHMARKS.md; `results` are what `.bench/*.json` hold."""
     lines = ["# Benchmarks", "", "Written by `make bench`; not edited by hand.", ""]
-    for path in sorted(FOLDER.glob("*.json")):
-        lines += _section(json.loads(path.read_text()))
-    _write_whole(TABLE, "\n".join(lines))
+    failed = [result["name"] for result in results if not result["rows"]]
+    if failed:
+        lines += [f"Failed, and without figures: {', '.join(failed)}.", ""]
+    for result in results:
+        lines += _section(result)
+    return "\n".join(lines)
 
 
 _HEADINGS = ("figure", "unit", "ours", "rival", "ratio", "target", "met")
@@ -145,23 +195,27 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _section(result: dict[str, object]) -> list[str]:
-    machine, rows = result["machine"], result["rows"]
-    assert isinstance(machine, dict)
-    assert isinstance(rows, list)
-    lines = [
-        f"## {result['name']}",
-        "",
-        f"{result['at']}, median of {result['runs']} runs, {machine['cpus']} x {machine['cpu']}.",
+def _section(result: Mapping[str, Any]) -> list[str]:
+    machine, versions = result["machine"], result["versions"]
+    where = (
+        f"{result['at']}, commit {versions.get('cratedig') or 'unknown'}, "
+        f"{machine['cpus']} x {machine['cpu']}, {machine['memory_gib']} GiB, {machine['system']}, "
+        f"Python {versions['python']}"
+    )
+    lines = [f"## {result['name']}", ""]
+    if not result["rows"]:
+        return [*lines, f"**Failed**: {result['notes']}", "", f"{where}.", ""]
+    lines += [
+        f"{where}; median of {result['runs']} runs.",
         "",
         f"| {' | '.join(_HEADINGS)} |",
         f"|{'---|' * len(_HEADINGS)}",
     ]
-    for fields in rows:
-        fields.pop("met")
-        lines.append(f"| {' | '.join(_cells(Row(**fields)))} |")
+    for fields in result["rows"]:
+        row = Row(**{name: value for name, value in fields.items() if name != "met"})
+        lines.append(f"| {' | '.join(_cells(row))} |")
     if result["notes"]:
-        lines += ["", str(result["notes"])]
+        lines += ["", result["notes"]]
     return [*lines, ""]
 
 

@@ -134,3 +134,20 @@ def in_turn(*handlers: Handler) -> Handler:
         return await handler(request)
 
     return answer
+
+
+def send(body: bytes = JPEG, **headers: str) -> Handler:
+    """Answer with `body`; header names are written with underscores."""
+    return status(200, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+
+
+def rejected(outcome: object) -> Rejected:
+    """Return the outcome, which must be a rejection."""
+    assert isinstance(outcome, Rejected), outcome
+    return outcome
+
+
+def fetched(outcome: object) -> Fetched:
+    """Return the outcome, which must be a picture."""
+    assert isinstance(outcome, Fetched), outcome
+    return outcome

@@ -9,20 +9,14 @@ import resource
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from crawler.fetch import Fetched
 from crawler.pages import ImageLink
 from crawler.rejections import Reason, Rejected
+from tests.certificates import self_signed
 from tests.crawler.picture_server import FAST, JPEG, fetch_all
 
 # A run may not take longer than its deadline, twice the timeout; this is how long a test waits
@@ -328,7 +322,7 @@ def test_others_are_fetched_while_a_host_drips() -> None:
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     """Nothing is asked of such a server, robots.txt included."""
-    tls = _self_signed(tmp_path)
+    tls = self_signed(tmp_path)
 
     async def scenario() -> tuple[list[object], list[str]]:
         async with _serving(_silence, tls=tls) as hostile, asyncio.timeout(_HANGS_S):
@@ -341,26 +335,3 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> Non
     assert isinstance(outcome, Rejected)
     assert "CERTIFICATE_VERIFY_FAILED" in outcome.detail
     assert (outcome.reason, asked) == (Reason.CONNECTION_FAILED, [])
-
-
-def _self_signed(folder: Path) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    both = folder / "both.pem"
-    both.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        + certificate.public_bytes(Encoding.PEM)
-    )
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(both)
-    return tls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 
 import psutil
@@ -209,8 +210,15 @@ def _browsers() -> list[psutil.Process]:
 
 def _is_browser(process: psutil.Process) -> bool:
     try:
-        return "chrom" in process.name() or "playwright" in " ".join(process.cmdline())
+        return _is_chromium(process) or "playwright" in " ".join(process.cmdline())
     except psutil.NoSuchProcess:
+        return False
+
+
+def _is_chromium(process: psutil.Process) -> bool:
+    try:
+        return "chrom" in process.name()
+    except psutil.NoSuchProcess:  # it ends with the one that was killed before it
         return False
 
 
@@ -259,11 +267,10 @@ def test_a_browser_that_died_is_started_anew() -> None:
         async with Browser(_refuse, user_agent="x") as browser:
             await browser.render(URL, _html("<p>first</p>"))
             for process in _browsers():
-                if "chrom" in process.name():
-                    process.kill()
-            await asyncio.to_thread(
-                until, lambda: not any("chrom" in p.name() for p in _browsers())
-            )
+                if _is_chromium(process):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+            await asyncio.to_thread(until, lambda: not any(map(_is_chromium, _browsers())))
             return await browser.render(URL, _html("<p>second</p>"))
 
     assert "<p>second</p>" in asyncio.run(scenario()).html

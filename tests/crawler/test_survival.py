@@ -68,6 +68,18 @@ def test_twenty_kills_lose_nothing_and_repeat_only_what_was_under_way(tmp_path: 
     assert asked <= PAGES + kills * 2 * policy.concurrency_per_host
 
 
+def test_a_spider_that_dies_before_it_has_read_its_order_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path))  # no interpreter starts from an empty folder
+    # Somewhat more than a pipe holds: when the spider dies, the end of its order is still to be
+    # written, and would be once more when the pipe is closed.
+    source = Source(name="s", start=(f"http://127.0.0.1/{'x' * 69_000}",), allow_private=True)
+
+    with pytest.raises(CrawlFailed, match=r"the crawl of s broke down .* run it again"):
+        discover(source, CrawlPolicy(), tmp_path / "ledger.sqlite")
+
+
 def _head(length: int | None = None) -> bytes:
     size = f"Content-Length: {length}\r\n" if length else ""
     return f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{size}\r\n".encode()

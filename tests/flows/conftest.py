@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from pydantic import SecretStr
 
 from flows.objects import ObjectStore
 from flows.settings import Settings
 from tests.conftest import RunningStore
+from tests.flows.judged import Judged, make_judged
 from tests.flows.line import Line, run_line
 
 
-def _new_bucket(store_server: RunningStore) -> Settings:
+@pytest.fixture(scope="session", autouse=True)
+def torch_comes_first() -> None:
+    """Import torch in the main thread, before a server's thread does.
+
+    Cut off in the middle, as by a warning that pytest makes an error in another thread, its import
+    cannot be repeated in the same process: it registers its libraries a second time, and fails.
+    """
+    importlib.import_module("open_clip")
+
+
+def new_bucket(store_server: RunningStore) -> Settings:
+    """Return settings of a prefix of its own, empty."""
     settings = Settings(
         endpoint=store_server.endpoint,
         access_key=SecretStr(store_server.access_key),
@@ -32,13 +48,13 @@ def _new_bucket(store_server: RunningStore) -> Settings:
 @pytest.fixture
 def bucket(store_server: RunningStore) -> Settings:
     """Settings of a bucket that exists, and a prefix in it that is empty and this test's alone."""
-    return _new_bucket(store_server)
+    return new_bucket(store_server)
 
 
 @pytest.fixture(scope="session")
 def line(store_server: RunningStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     """The line, run once in a process for all tests that only look at what it left."""
-    with run_line(tmp_path_factory.mktemp("line"), _new_bucket(store_server)) as ran:
+    with run_line(tmp_path_factory.mktemp("line"), new_bucket(store_server)) as ran:
         yield ran
 
 
@@ -46,3 +62,26 @@ def line(store_server: RunningStore, tmp_path_factory: pytest.TempPathFactory) -
 def object_store(bucket: Settings) -> ObjectStore:
     """The store on that bucket."""
     return ObjectStore(bucket)
+
+
+@pytest.fixture(scope="session")
+def judged(store_server: RunningStore, tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    """A project with a trained model, made once in a process.
+
+    Tests may add pictures and versions; they leave decisions and what is in production as it was.
+    """
+    return make_judged(
+        tmp_path_factory.mktemp("judged"), store_server, f"judged-{uuid.uuid4().hex[:12]}"
+    )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real Chromium, one for each file: its event loop would be in the way of other tests."""
+    executable = os.environ.get("CRATEDIG_CHROMIUM", "/usr/bin/chromium")
+    if not Path(executable).exists():
+        pytest.skip(f"{executable} does not exist: set CRATEDIG_CHROMIUM")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield launched
+        launched.close()

@@ -66,6 +66,10 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+HANGS_UP = 0
+"""In the place of a status: the connection is closed without an answer."""
+
+
 class Gallery:
     """Pages and pictures by path, changed by a test as it likes."""
 
@@ -115,6 +119,9 @@ def gallery() -> Iterator[Gallery]:
 
         def do_GET(self) -> None:
             status, headers, body = there.answer(self.path, self.headers.get("If-None-Match", ""))
+            if status == HANGS_UP:
+                self.close_connection = True
+                return
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)

@@ -28,12 +28,7 @@ from infra.demo.site import build_site
 
 WEIGHTS = Path(__file__).parents[2] / "infra" / "demo" / "weights"
 
-PROJECT = """
-name = "line"
-
-[encoder]
-checkpoint = {checkpoint}
-
+LABELS_ASKED = """
 [[labels]]
 name = "turntable"
 prompts = ["a turntable, a record player"]
@@ -41,17 +36,25 @@ prompts = ["a turntable, a record player"]
 [[labels]]
 name = "vinyl"
 prompts = ["a vinyl record, a disc"]
+"""
+"""The demo's two labels as its encoder is best asked for them."""
 
+PROJECT = f"""
+name = "line"
+
+[encoder]
+checkpoint = {{checkpoint}}
+{LABELS_ASKED}
 [[sources]]
 name = "shop"
-start = ["{site}/"]
+start = ["{{site}}/"]
 browser = "auto"
 allow_private = true
 schedule = "0 2 * * *"
 
 [[sources]]
 name = "arrivals"
-start = ["{site}/arrivals/"]
+start = ["{{site}}/arrivals/"]
 allow_private = true
 
 [limits]

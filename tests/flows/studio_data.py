@@ -36,6 +36,9 @@ contact = "mailto:tests@localhost"
 model = "ViT-B-32"
 pretrained = "none-is-loaded-here"
 
+[review]
+again = 0.0
+
 [[sources]]
 name = "shop"
 start = ["http://127.0.0.1:9/"]
@@ -57,12 +60,12 @@ def make_project(
     root: Path,
     store: RunningStore,
     *,
-    bucket: str | None = None,
+    prefix: str | None = None,
     labels: Sequence[str] = LABELS,
 ) -> Workspace:
-    """Write a project into `root` with a bucket of its own on `store`, and open it."""
-    bucket = bucket or f"studio-{uuid4().hex[:12]}"
-    write_configuration(root, store.endpoint, store, bucket, labels)
+    """Write a project into `root` with a prefix of its own on `store`, and open it."""
+    prefix = prefix or f"studio-{uuid4().hex[:12]}"
+    write_configuration(root, store.endpoint, store, prefix, labels)
     return open_workspace(root)
 
 
@@ -70,7 +73,7 @@ def write_configuration(
     root: Path,
     endpoint: str,
     store: RunningStore,
-    bucket: str,
+    prefix: str,
     labels: Sequence[str] = LABELS,
 ) -> None:
     """Write project.toml, and the address and keys of the store as the local stack does."""
@@ -81,7 +84,9 @@ def write_configuration(
         f"CRATEDIG_ENDPOINT={endpoint}\n"
         f"CRATEDIG_ACCESS_KEY={store.access_key}\n"
         f"CRATEDIG_SECRET_KEY={store.secret_key}\n"
-        f"CRATEDIG_BUCKET={bucket}\n"
+        # One bucket for all: `tests.flows.conftest.new_bucket` says why.
+        "CRATEDIG_BUCKET=tests\n"
+        f"CRATEDIG_PREFIX={prefix}\n"
         "CRATEDIG_PREFECT_API_URL=http://127.0.0.1:4200/api\n"
     )
 

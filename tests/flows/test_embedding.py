@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from flows.encoders import EncoderSource
 from flows.errors import NotFound, StoreUnavailable
 from flows.imports import import_pictures
 from flows.objects import ObjectStore
-from flows.pixel_feed import PixelFeed, Unreadable
-from flows.prelabel import embed_shard, plan_embedding
+from flows.pixel_feed import LOOK_AHEAD, PixelFeed, Unreadable
+from flows.prelabel import embed, embed_shard, plan_embedding
 from flows.project import Project
 from flows.settings import Settings
 from flows.unreadable import unreadable
@@ -78,6 +79,23 @@ def test_pixels_come_in_order_and_are_those_of_this_process(bodies: dict[str, by
     for name, body in bodies.items():
         expected = PREPROCESSING.pixels(decode(body, reduce_to=PREPROCESSING.draft_size))
         np.testing.assert_array_equal(got[name], expected)
+
+
+@pytest.mark.parametrize(("batch_size", "ahead"), [(8, LOOK_AHEAD), (100, 200)])
+def test_two_batches_are_under_way_and_no_more(batch_size: int, ahead: int) -> None:
+    """One to encode and one to decode meanwhile; a fixed number where batches are small."""
+    taken: list[str] = []
+
+    def names() -> Iterator[str]:
+        for number in range(300):
+            taken.append(str(number))
+            yield taken[-1]
+
+    with PixelFeed(PREPROCESSING, max_pixels=10**8, workers=1) as feed:
+        found = feed.pixels(names(), lambda _: Unreadable("missing", ""), batch_size=batch_size)
+        next(found)
+        assert len(taken) == ahead
+        assert len(list(found)) == 299
 
 
 def test_what_does_not_decode_has_a_reason_and_stops_nothing(bodies: dict[str, bytes]) -> None:
@@ -152,6 +170,7 @@ def test_a_damaged_picture_becomes_a_row_and_the_others_are_embedded(
 
 KILLED_RUN = """
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 import flows.prelabel as prelabel
 from flows.encoders import EncoderSource
@@ -199,6 +218,29 @@ def test_embedding_that_was_killed_is_carried_on_without_repeating(
     assert len(left) == len(bodies) - 2
     assert embed_shard(workspace, encoder, left) == len(left)
     assert workspace.catalog.embedding_count(encoder.id) == len(bodies)
+
+
+@pytest.mark.slow
+def test_embedding_that_was_stopped_between_shards_goes_on_with_the_next(
+    workspace: Workspace, bodies: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after the first of three shards; then two are left, and are what is counted."""
+    monkeypatch.setattr("flows.prelabel.EMBED_SHARD_IMAGES", 2)
+    told: list[tuple[int, int | None]] = []
+
+    def stop_after_two(done: int, total: int | None, said: object = "") -> None:
+        told.append((done, total))
+        if done == 2 and total == len(bodies):
+            raise KeyboardInterrupt
+
+    source = EncoderSource(workspace)
+    with pytest.raises(KeyboardInterrupt):
+        embed(workspace, source, progress=stop_after_two)
+    assert told == [(2, 6)]
+    assert workspace.catalog.embedding_count(source.id()) == 2
+    told.clear()
+    assert embed(workspace, source, progress=stop_after_two) == 4
+    assert told == [(2, 4), (4, 4)]
 
 
 @pytest.mark.slow

@@ -18,15 +18,19 @@ import pytest
 
 from flows.catalog import Catalog
 from flows.collect import collect
+from flows.drift import DriftReport, FarPicture, drift_reports
 from flows.errors import Permanent
 from flows.forget import forget, forgotten, plan_forget
 from flows.leases import BucketLeases
 from flows.objects import ObjectStore
 from flows.predictions import PREDICTION_SCHEMA, Manifest, manifests, predicted, publish
 from flows.project import Project
+from flows.queues import Queue, QueuedPick, read, write
 from flows.rows import DecisionRow, LinkRow, PreLabelRow
 from flows.settings import Settings
-from flows.tombstones import FORGOTTEN, Forgotten
+from flows.spot_checks import SpotCheck, spot_checks
+from flows.tables import Table
+from flows.tombstones import _SCHEMA, FORGOTTEN, Forgotten
 from flows.workspace import Workspace
 from tests.crawler.pictures import encoded, picture
 from tests.flows.host_servers import Host, serving_hosts
@@ -125,6 +129,8 @@ def _work_on(workspace: Workspace, sha256s: list[str], urls: list[str]) -> None:
         ]
     )
     store.put("snapshots/snap.json", json.dumps({"examples": sha256s[:2]}).encode())
+    screen = {"who": "ann", "ends": 2e9, "sha256s": sha256s}
+    store.put("screens/blot.json", json.dumps({"tab": screen}).encode())
     store.put("models/forgetful/v1/card.json", b'{"snapshot_id": "snap"}')
     rows = [
         dict(
@@ -219,6 +225,51 @@ def test_after_forgetting_no_object_holds_the_bytes_or_the_addresses(world: Worl
     assert store.get("runs/first/report.md").decode() == f"| [a]({FORGOTTEN}) | {world.url(3)} |\n"
     details = {row.detail for row in catalog.links()}
     assert details == {"", f"redirected to {FORGOTTEN}, and gone"}
+
+
+def test_after_forgetting_no_object_holds_the_id_either(world: World) -> None:
+    """Of a picture that no model was trained on: in reports, spot checks, queues or tombstones.
+
+    What they say of other pictures stays, and a tombstone of an earlier version is replaced.
+    """
+    store, gone, other = world.workspace.store, world.sha256s[5], world.sha256s[4]
+    now = datetime.now(UTC)
+    report = DriftReport(
+        version="v1",
+        at=now,
+        level=0.05,
+        tests=(),
+        furthest=tuple(FarPicture(sha256=each, distance=0.5) for each in (gone, other)),
+    )
+    check = SpotCheck(version="v1", at=now, answered_yes={"blot": 6}, drawn={"blot": (other, gone)})
+    picks = tuple(QueuedPick(sha256=each, why="drift", score=0.5) for each in (gone, other))
+    store.put("drift/v1/night.json", report.model_dump_json().encode())
+    store.put("spot-checks/v1/night.json", check.model_dump_json().encode())
+    write(store, Queue(label="blot", made_at=now, version="v1", picks=picks))
+    tombstone = {"kind": "sha256", "digest": gone, "forgotten_at": now}
+    Table(store, "tombstones", _SCHEMA).append(pa.Table.from_pylist([tombstone], schema=_SCHEMA))
+    held = traces(store, gone.encode())
+    assert {key.partition("/")[0] for key in held} >= {"drift", "spot-checks", "queues", "tables"}
+
+    result = forget(world.workspace, sha256s=[gone], in_flight_s=0)
+
+    assert traces(store, gone.encode()) == {}
+    assert result.records >= 3
+    assert [each.sha256 for each in next(drift_reports(store, "v1")).furthest] == [other]
+    assert spot_checks(store)[0].drawn == {"blot": (other,)}
+    queue = read(store, "blot")
+    assert queue is not None
+    assert [each.sha256 for each in queue.picks] == [other]
+    assert forgotten(world.workspace).has(gone)
+    assert not forgotten(world.workspace).has(other)
+
+
+def test_a_fine_tuned_encoder_that_saw_the_picture_is_told_of(world: World) -> None:
+    """As a model that was trained on it is: it is left, and named."""
+    seen = json.dumps({"seen": [world.sha256s[5]]}).encode()
+    world.workspace.store.put("encoders/tuned-one/tuned.json", seen)
+    plan = plan_forget(world.workspace, sha256s=[world.sha256s[5]])
+    assert plan.models == ("encoders/tuned-one",)
 
 
 def test_after_forgetting_a_host_its_name_is_nowhere(world: World) -> None:

@@ -16,7 +16,8 @@ from flows.predictions import predicted, published
 from flows.prelabel import prelabel
 from flows.registry import Registry
 from flows.review import apply_decisions
-from flows.train import make_snapshot, train
+from flows.snapshots import make_snapshot
+from flows.train import train
 from model.data import Snapshot
 from tests.flows.line import Line, answers
 

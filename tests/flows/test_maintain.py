@@ -8,7 +8,7 @@ import pytest
 
 from flows.catalog import Catalog
 from flows.leases import BucketLeases
-from flows.maintain import sweep
+from flows.maintain import rubbish, sweep
 from flows.objects import ObjectStore
 from flows.predictions import Manifest, publish
 from flows.project import Project
@@ -67,6 +67,17 @@ def test_what_nothing_points_at_goes_and_the_rest_stays(workspace: Workspace) ->
     }
     again = sweep(workspace, older_than_s=0, keep_versions_s=0)
     assert (again.shards, again.parts, again.leases, again.table_bytes) == (0, 0, 0, 0)
+
+
+def test_a_dry_run_names_what_would_go_and_deletes_nothing(workspace: Workspace) -> None:
+    """Of shards and parts exactly those that the sweep then deletes; nothing that is young."""
+    before = keys(workspace.store)
+    assert rubbish(workspace) == []
+    named = set(rubbish(workspace, older_than_s=0))
+    assert keys(workspace.store) == before
+    sweep(workspace, older_than_s=0, keep_versions_s=0)
+    gone = {key for key in before - keys(workspace.store) if not key.startswith("leases/")}
+    assert named == gone
 
 
 def test_what_is_young_stays(workspace: Workspace) -> None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.server
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from pydantic import SecretStr
 
 from flows.errors import SettingsInvalid
 from flows.notify import Notice, NotifySettings, failed_notice, send, trained_notice
 from flows.train import TrainResult, Verdict
 from model.train import TooFewExamples, TrainConfig, train
+from tests.certificates import SELF_SIGNED, self_signed
+from tests.flows.mail_server import USER, Letters, mail_server
 from tests.model.synthetic import draw_pictures, snapshot_of
 
 NOTICE = Notice(
@@ -29,50 +27,6 @@ NOTICE = Notice(
     rows=[{"label": "vinyl & co", "F1": "0.90 [0.80, 0.95]"}, {"label": "macro F1", "F1": "0.90"}],
     next_steps=["review 3 answers that look wrong"],
 )
-
-
-class Letters:
-    """A mail server's handler that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.received: list[EmailMessage] = []
-
-    async def handle_DATA(self, server: object, session: object, envelope: Any) -> str:  # noqa: ANN401, N802 - aiosmtpd's own names
-        """Keep a letter."""
-        letter = message_from_bytes(envelope.content, policy=policy.default)
-        self.received.append(letter)
-        return "250 kept"
-
-
-class AnyPort(Controller):
-    """A controller that knows which port it was given, to make its first connection there."""
-
-    def _trigger_server(self) -> None:
-        assert isinstance(self.server, asyncio.Server)
-        self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()  # type: ignore[no-untyped-call] # aiosmtpd has no types there
-
-
-@contextmanager
-def mail_server() -> Iterator[tuple[Letters, NotifySettings]]:
-    """A real SMTP server on loopback, and settings that write to two people through it."""
-    letters = Letters()
-    controller = AnyPort(letters, hostname="127.0.0.1", port=0)
-    controller.start()
-    try:
-        port = controller.port
-        yield (
-            letters,
-            NotifySettings(
-                smtp_host="127.0.0.1",
-                smtp_port=port,
-                smtp_security="none",
-                mail_from="cratedig@example.org",
-                mail_to="ann@example.org, bob@example.org",
-            ),
-        )
-    finally:
-        controller.stop()
 
 
 def part(letter: EmailMessage, kind: str) -> str:
@@ -129,6 +83,54 @@ def test_a_mail_server_that_is_down_is_a_sentence_and_no_error() -> None:
         pass
     (trouble,) = send(NOTICE, settings)
     assert trouble.startswith("no e-mail was sent by 127.0.0.1")
+
+
+@pytest.fixture
+def locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Letters, NotifySettings]]:
+    """A mail server that takes letters over STARTTLS from who signs in, its certificate trusted."""
+    tls = self_signed(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / SELF_SIGNED))
+    with mail_server(tls) as (letters, settings):
+        yield letters, settings
+
+
+def test_a_letter_goes_over_starttls_from_who_signs_in(
+    locked: tuple[Letters, NotifySettings],
+) -> None:
+    letters, settings = locked
+    assert send(NOTICE, settings) == []
+    assert letters.encrypted == [True]
+    assert letters.signed_in == [USER]
+
+
+def test_a_wrong_password_is_one_sentence_that_says_which_settings(
+    locked: tuple[Letters, NotifySettings],
+) -> None:
+    letters, settings = locked
+    wrong = settings.model_copy(update={"smtp_password": SecretStr("hunter2")})
+    (trouble,) = send(NOTICE, wrong)
+    assert trouble == (
+        "no e-mail was sent by 127.0.0.1: it refused the user or the password (535 5.7.8 "
+        "Authentication credentials invalid): check CRATEDIG_SMTP_USER and CRATEDIG_SMTP_PASSWORD"
+    )
+    assert letters.received == []
+
+
+def test_a_password_does_not_go_to_a_server_that_nobody_vouches_for(tmp_path: Path) -> None:
+    """The certificate is not trusted: the connection ends before anything is said."""
+    with mail_server(self_signed(tmp_path)) as (letters, settings):
+        (trouble,) = send(NOTICE, settings)
+    assert "its certificate is not to be trusted (self-signed certificate)" in trouble
+    assert (letters.signed_in, letters.received) == ([], [])
+
+
+def test_a_server_without_starttls_is_not_written_to_in_the_clear() -> None:
+    with mail_server() as (letters, settings):
+        (trouble,) = send(NOTICE, settings.model_copy(update={"smtp_security": "starttls"}))
+    assert "check CRATEDIG_SMTP_SECURITY" in trouble.replace("Check", "check")
+    assert letters.received == []
 
 
 def test_a_webhook_gets_the_notice_as_json() -> None:

@@ -321,6 +321,18 @@ def test_probe_accepts_the_real_store(object_store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize(
+    "ask", [lambda store: store.head("a"), ObjectStore.clock], ids=["head", "clock"]
+)
+def test_keys_that_have_expired_are_told_of_where_the_answer_has_no_body(
+    through_proxy: ObjectStore, proxy: StoreProxy, ask: Callable[[ObjectStore], object]
+) -> None:
+    """A head is refused with a bare 400: why is asked with a request whose answer has a body."""
+    proxy.strikes = lambda method, path: "expired"
+    with pytest.raises(StoreRefused, match="the keys have expired"):
+        ask(through_proxy)
+
+
+@pytest.mark.parametrize(
     ("header", "said"),
     [("if-none-match", "does not honour If-None-Match"), ("if-match", "does not honour If-Match")],
 )

@@ -12,7 +12,8 @@ import pytest
 from crawler.settings import CrawlPolicy
 from crawler.sources import Source
 from flows.errors import ProjectInvalid
-from flows.project import EXAMPLE_PROJECT, Project, TrainSettings
+from flows.example_project import EXAMPLE_PROJECT
+from flows.project import Project, TrainSettings
 from model.encoder import EncoderConfig
 from model.train import TrainConfig
 
@@ -151,7 +152,7 @@ def test_taxonomy_keeps_prompts_and_order() -> None:
         ),
         (
             LABEL + ENCODER + "[colour]\n",
-            "colour: unknown key; known here: name, contact, labels, sources, encoder, limits, prelabel, train, predict",
+            "colour: unknown key; known here: name, contact, labels, sources, encoder, limits, prelabel, review, train, fine_tune, predict, studio, drift, archive",
         ),
     ],
 )

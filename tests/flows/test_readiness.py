@@ -6,7 +6,7 @@ import pytest
 
 from flows.readiness import check, readiness_text
 from flows.registry import Registry
-from flows.train import new_decisions, should_train
+from flows.snapshots import new_decisions
 from tests.flows.line import Line
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,6 @@ def test_the_check_tells_what_there_is_and_what_more_would_bring(line: Line) -> 
 
 def test_nothing_new_was_decided_since_the_line_was_trained(line: Line) -> None:
     assert new_decisions(line.workspace) == 0
-    assert not should_train(line.workspace, train_after_decisions=1)
 
 
 def test_training_stores_a_report_and_a_page(line: Line) -> None:

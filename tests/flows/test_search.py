@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
+from flows.catalog import Catalog
 from flows.contact_sheet import Card, contact_sheet
 from flows.encoders import EncoderSource
 from flows.errors import Permanent
+from flows.objects import ObjectStore
 from flows.prompts import dry_label, dry_table, try_prompts
-from flows.search import query_vector, rank, search
+from flows.search import query_vector, search
+from flows.settings import Settings
+from flows.workspace import Workspace
 from tests.flows.line import Line
-
-
-def test_ranking_is_by_cosine_and_then_by_id() -> None:
-    vectors = np.array([[0.6, 0.8], [1, 0], [0.6, 0.8]], np.float32)
-    ranked = rank(["c", "b", "a"], vectors, np.array([0, 1], np.float32))
-    assert [sha256 for sha256, _ in ranked] == ["a", "c", "b"]
 
 
 def test_a_page_escapes_what_it_is_told() -> None:
@@ -54,6 +54,48 @@ def test_a_picture_finds_itself_first(line: Line, tmp_path: Path) -> None:
     nearest = dict(catalog.nearest(source.id(), vector, limit=1000))
     for hit in hits:
         assert nearest[hit.sha256] == pytest.approx(hit.score, abs=2e-3)
+
+
+@pytest.fixture
+def copied(line: Line, bucket: Settings) -> Workspace:
+    """The line's pictures in a place of their own, which have no vectors yet."""
+    store = ObjectStore(bucket)
+    copy = dataclasses.replace(line.workspace, settings=bucket, store=store, catalog=Catalog(store))
+    copy.catalog.add_images(line.workspace.catalog.images(thumbnails=True))
+    return copy
+
+
+@pytest.mark.slow
+def test_through_the_index_the_neighbours_are_those_of_comparing_all(
+    line: Line, copied: Workspace, tmp_path: Path
+) -> None:
+    """By words and by a picture; and a picture that came after the index is found first by itself."""
+    source = EncoderSource(line.workspace)
+    sha256s, vectors_ND = line.workspace.catalog.embeddings(source.id())
+    late = min(line.workspace.catalog.permitted())
+    early = [row for row, sha256 in enumerate(sha256s) if sha256 != late]
+    early_ids = [sha256s[row] for row in early]
+    copied.catalog.add_embeddings(source.id(), early_ids, vectors_ND[early])
+    assert copied.catalog.index_embeddings(source.id())
+    file = tmp_path / "picture"
+    file.write_bytes(line.workspace.catalog.read_image_bytes(late))
+    words = query_vector(source, words="a turntable, a record player")
+    picture = query_vector(source, picture=file)
+
+    def scores(vector: NDArray[np.float32], **how: int) -> dict[str, float]:
+        hits = search(copied, source, vector, limit=10, **how)
+        return {hit.sha256: hit.score for hit in hits}
+
+    for vector in (words, picture):
+        exact, indexed = scores(vector), scores(vector, index_from=0)
+        assert list(indexed.values()) == pytest.approx(list(exact.values()), abs=2e-3)
+        last = min(exact.values()) + 2e-3  # which of two that are as near comes tenth is chance
+        assert {each for each, score in exact.items() if score > last} <= indexed.keys()
+        assert late not in indexed
+    late_row = sha256s.index(late)
+    copied.catalog.add_embeddings(source.id(), [late], vectors_ND[[late_row]])
+    assert next(iter(scores(picture, index_from=0))) == late
+    assert next(iter(scores(picture))) == late
 
 
 @pytest.mark.slow

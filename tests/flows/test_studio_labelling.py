@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
+from flows.decision_notes import RETRACTED, kind_of
 from flows.rows import DecisionRow
-from flows.studio.view import RETRACTED
 from flows.workspace import Workspace
 from tests.conftest import RunningStore
-from tests.flows.studio_data import Drawn, Wire, fill, make_project, serving, write_configuration
+from tests.flows.studio_data import (
+    Drawn,
+    Wire,
+    decide,
+    fill,
+    make_project,
+    serving,
+    write_configuration,
+)
 from tests.waiting import until
 
 SAVED = re.compile("All decisions are saved")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A real Chromium, one for this file."""
-    executable = os.environ.get("CRATEDIG_CHROMIUM", "/usr/bin/chromium")
-    if not Path(executable).exists():
-        pytest.skip(f"{executable} does not exist: set CRATEDIG_CHROMIUM")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +59,9 @@ class Desk:
         index_of = {drawn.sha256: index for index, drawn in enumerate(self.project.drawings)}
         latest = {row.sha256: row for row in self.decisions()}
         return {
-            index_of[sha256]: row.answer for sha256, row in latest.items() if row.note != RETRACTED
+            index_of[sha256]: row.answer
+            for sha256, row in latest.items()
+            if kind_of(row.note) != RETRACTED
         }
 
     def expect_shown(self, index: int) -> None:
@@ -82,12 +79,12 @@ def project(
     store_server: RunningStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Project]:
     """A studio with many labels, so that every test has one that nobody has touched."""
-    root, bucket = tmp_path_factory.mktemp("project"), f"studio-{uuid4().hex[:12]}"
-    labels = [f"label-{number}" for number in range(20)]
-    workspace = make_project(root / "direct", store_server, bucket=bucket, labels=labels)
+    root, prefix = tmp_path_factory.mktemp("project"), f"studio-{uuid4().hex[:12]}"
+    labels = [f"label-{number}" for number in range(30)]
+    workspace = make_project(root / "direct", store_server, prefix=prefix, labels=labels)
     drawings = fill(workspace)
     wire = Wire(store_server.endpoint)
-    write_configuration(root / "wired", wire.endpoint, store_server, bucket, labels)
+    write_configuration(root / "wired", wire.endpoint, store_server, prefix, labels)
     with serving(root / "wired") as address:
         yield Project(workspace, drawings, wire, address, labels)
     wire.cut()
@@ -102,7 +99,7 @@ def desk(browser: Browser, project: Project) -> Iterator[Desk]:
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text))
-    page.goto(f"{project.address}/label?label={label}")
+    page.goto(f"{project.address}/label?label={label}&order=uncertain")
     desk = Desk(project, label, page)
     desk.expect_shown(6)
     yield desk
@@ -161,7 +158,7 @@ def test_while_the_store_is_down_the_page_says_so_keeps_the_decisions_and_sends_
         desk.page.keyboard.press(key)
     saving = desk.page.locator("#saving")
     expect(saving).to_have_attribute("data-state", "failing", timeout=60_000)
-    expect(saving).to_contain_text("2 decisions kept in this browser")
+    expect(saving).to_contain_text("2 decisions are kept in this browser")
     assert desk.answers() == {}
     desk.project.wire.mend()
     expect(saving).to_have_text(SAVED, timeout=60_000)
@@ -198,6 +195,7 @@ def test_the_question_mark_shows_the_keys_and_keys_do_not_decide_behind_it(desk:
 
 def test_arrow_keys_move_over_the_grid_and_enter_opens(desk: Desk) -> None:
     desk.page.goto(f"{desk.project.address}/images")
+    expect(desk.page.locator("#tile-0")).to_be_visible()
     desk.page.keyboard.press("ArrowRight")
     desk.page.keyboard.press("ArrowRight")
     desk.page.keyboard.press("Enter")
@@ -268,4 +266,98 @@ def test_a_page_of_the_grid_is_taken_back_even_after_a_reload(sheet: Sheet) -> N
     sheet.press("z")
     expect(sheet.page.locator("#sheet [data-answer=no]")).to_have_count(11)
     assert sheet.shown() == shown
+    expect(sheet.page.locator("#saving")).to_have_text(SAVED)
     assert sheet.answers() == {}
+
+
+def test_undo_works_after_a_reload_too(desk: Desk) -> None:
+    desk.page.keyboard.press("y")
+    desk.expect_saved(1)
+    desk.page.reload()
+    desk.expect_shown(7)
+    desk.page.keyboard.press("z")
+    desk.expect_shown(6)
+    until(lambda: desk.answers() == {})
+
+
+def test_decisions_bear_the_name_that_the_reviewer_gave(desk: Desk) -> None:
+    desk.page.locator("#reviewer").fill("Ada L.")
+    desk.page.locator("main h1").click()
+    desk.page.keyboard.press("y")
+    desk.expect_saved(1)
+    assert [row.who for row in desk.decisions()] == ["Ada L."]
+
+
+def test_a_disagreement_is_shown_with_who_said_what_and_settled_by_an_answer(desk: Desk) -> None:
+    picture = desk.project.drawings[3]
+    decide(desk.project.workspace, picture, desk.label, "yes")
+    desk.page.goto(f"{desk.project.address}/images/{picture.sha256}")
+    group = desk.page.get_by_role("group", name=desk.label, exact=True)
+    group.get_by_role("button", name="no", exact=True).click()
+    until(lambda: desk.answers() == {3: "no"})
+    desk.page.goto(f"{desk.project.address}/label?label={desk.label}&order=disputed")
+    desk.expect_shown(3)
+    expect(desk.page.locator("#said")).to_contain_text("somebody: yes")
+    desk.page.keyboard.press("y")
+    desk.expect_saved(1)
+    assert desk.answers() == {3: "yes"}
+    desk.page.reload()
+    expect(desk.page.locator("#blank")).to_contain_text("Nothing waits")
+
+
+def test_a_cluster_is_decided_by_one_key_but_for_what_was_pulled_out(desk: Desk) -> None:
+    """And taken back by another."""
+    random = np.random.default_rng(0)
+    near = np.eye(2, 8)[[index % 2 for index in range(12)]] + 0.01 * random.normal(size=(12, 8))
+    vectors = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
+    ids = [each.sha256 for each in desk.project.drawings]
+    desk.project.workspace.catalog.add_embeddings("near", ids, vectors)
+    desk.page.goto(f"{desk.project.address}/label/clusters?label={desk.label}")
+    tiles = desk.page.locator("#sheet .tile")
+    expect(tiles.first).to_be_focused()
+    shown = [ids.index(each.get_attribute("data-sha256") or "") for each in tiles.all()]
+    assert len({index % 2 for index in shown}) == 1
+    desk.page.keyboard.press("ArrowRight")
+    desk.page.keyboard.press("Space")
+    desk.page.keyboard.press("y")
+    until(lambda: desk.answers() == dict.fromkeys([shown[0], *shown[2:]], "yes"))
+    desk.page.keyboard.press("z")
+    until(lambda: desk.answers() == {})
+
+
+def another_tab(desk: Desk, path: str = "/label") -> Page:
+    """A second tab of the same reviewer on the same queue."""
+    page = desk.page.context.new_page()
+    page.goto(f"{desk.project.address}{path}?label={desk.label}&order=uncertain")
+    return page
+
+
+def test_what_teaches_most_is_asked_first_unless_told_otherwise(desk: Desk) -> None:
+    desk.page.goto(f"{desk.project.address}/label?label={desk.label}")
+    expect(desk.page.locator("#order")).to_have_value("teaching")
+
+
+@pytest.mark.parametrize("path", ["/label", "/label/grid"])
+def test_a_second_tab_is_told_who_has_the_rest_and_can_take_it_over(desk: Desk, path: str) -> None:
+    second = another_tab(desk, path)
+    expect(second.locator("#blank")).to_contain_text("The last 11 pictures are in another tab")
+    second.locator("#take-over").click()
+    first = f"/pictures/{desk.project.drawings[6].sha256}/thumbnail.jpg"
+    expect(second.locator(f"main img[src='{first}']").first).to_be_visible()
+
+
+def test_a_colleagues_name_is_said_when_the_rest_is_on_that_screen(desk: Desk) -> None:
+    desk.page.locator("#reviewer").fill("Anna")
+    desk.page.reload()
+    desk.expect_shown(6)
+    desk.page.locator("#reviewer").fill("Bob")
+    second = another_tab(desk)
+    expect(second.locator("#blank")).to_contain_text("on the screen of Anna")
+
+
+def test_a_second_tab_goes_on_when_the_first_is_closed(desk: Desk) -> None:
+    second = another_tab(desk)
+    expect(second.locator("#take-over")).to_be_visible()
+    desk.page.close(run_before_unload=True)
+    first = f"/pictures/{desk.project.drawings[6].sha256}/thumbnail.jpg"
+    expect(second.locator("#small")).to_have_attribute("src", first, timeout=20_000)

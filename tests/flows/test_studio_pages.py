@@ -14,8 +14,8 @@ import httpx
 import pytest
 from PIL import Image
 
+from flows.decision_notes import RETRACTED, kind_of
 from flows.rows import DecisionRow
-from flows.studio.view import RETRACTED
 from flows.workspace import Workspace
 from tests.conftest import RunningStore
 from tests.flows.studio_data import (
@@ -52,7 +52,9 @@ class Studio:
 
     def grid(self, query: str) -> list[str]:
         """The ids of the pictures that the Images page shows, in its order."""
-        return re.findall(r'href="/images/([0-9a-f]{64})"', self.text(f"/images?{query}"))
+        answer = self.client.get(f"/api/images?{query}")
+        assert answer.status_code == 200, answer.text
+        return [each["sha256"] for each in answer.json()["pictures"]]
 
     def ids(self, *indices: int) -> list[str]:
         """The ids of those drawings."""
@@ -108,6 +110,15 @@ def test_the_overview_says_what_needs_a_person(studio: Studio) -> None:
     assert "vinyl needs 2 more yes and 2 more no" in studio.text("/")
 
 
+def test_the_overview_draws_how_the_dataset_grew(studio: Studio) -> None:
+    """One picture a minute, so that the curve is a line from the bottom to the top."""
+    points = re.search(r'<polyline points="([^"]+)"', studio.text("/"))
+    assert points is not None
+    heights = [float(each.split(",")[1]) for each in points[1].split()]
+    assert heights == sorted(heights, reverse=True)
+    assert heights[-1] == 1
+
+
 def test_images_are_newest_first_and_without_duplicates(studio: Studio) -> None:
     assert studio.grid("") == studio.ids(*range(10, -1, -1))
 
@@ -117,7 +128,7 @@ def test_images_are_filtered_by_answer(studio: Studio) -> None:
 
 
 def test_images_are_filtered_by_score_and_sorted_by_it(studio: Studio) -> None:
-    assert studio.grid("label=turntable&low=0.7&sort=highest") == studio.ids(10)
+    assert studio.grid("label=turntable&low=0.7&order=highest") == studio.ids(10)
 
 
 def test_images_are_filtered_by_source(studio: Studio) -> None:
@@ -128,7 +139,7 @@ def test_duplicates_are_shown_when_asked_for(studio: Studio) -> None:
     assert studio.grid("show=duplicates") == studio.ids(11)
 
 
-@pytest.mark.parametrize("query", ["low=2", "sort=sideways", "after=x", "answer=perhaps"])
+@pytest.mark.parametrize("query", ["low=2", "order=sideways", "group=x", "answer=perhaps"])
 def test_a_filter_that_means_nothing_is_refused(studio: Studio, query: str) -> None:
     assert studio.client.get(f"/images?{query}").status_code == 422
 
@@ -158,6 +169,11 @@ def test_a_picture_page_shows_its_duplicates(studio: Studio) -> None:
 def test_a_duplicates_page_leads_to_the_picture_that_is_kept(studio: Studio) -> None:
     text = studio.text(f"/images/{studio.ids(11)[0]}")
     assert f'href="/images/{studio.ids(0)[0]}"' in text
+
+
+def test_without_a_model_a_picture_has_no_prediction(studio: Studio) -> None:
+    answer = studio.client.get(f"/api/images/{studio.ids(4)[0]}/predictions")
+    assert answer.json() == {"version": None, "labels": []}
 
 
 def test_what_a_site_wrote_is_escaped(studio: Studio) -> None:
@@ -192,7 +208,7 @@ def test_rejected_links_are_filtered_by_reason(studio: Studio) -> None:
 
 
 def test_without_a_model_the_model_page_says_what_to_do(studio: Studio) -> None:
-    assert "No model in production yet" in studio.text("/model")
+    assert "No model yet" in studio.text("/model")
 
 
 def test_the_queue_gives_the_most_uncertain_first(studio: Studio) -> None:
@@ -234,7 +250,7 @@ def test_taking_back_appends_and_overwrites_nothing(fresh: Studio) -> None:
     sent = [a_decision(sha256, "no", "first-no"), a_decision(sha256, "retracted", "then-back")]
     fresh.client.post("/api/decisions", json={"decisions": sent}, headers=OURS)
     rows = fresh.decisions(sha256)
-    assert [(row.answer, row.note) for row in rows] == [("no", ""), ("unsure", RETRACTED)]
+    assert [(row.answer, kind_of(row.note)) for row in rows] == [("no", ""), ("unsure", RETRACTED)]
     queue = fresh.client.get("/api/queue?label=vinyl&limit=100").json()
     assert sha256 in [each["sha256"] for each in queue["pictures"]]
 
@@ -268,7 +284,20 @@ def empty(store_server: RunningStore, tmp_path_factory: pytest.TempPathFactory) 
         yield address
 
 
-@pytest.mark.parametrize("path", ["/", "/images", "/rejected", "/label", "/model"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/images",
+        "/duplicates",
+        "/sources",
+        "/rejected",
+        "/label",
+        "/train",
+        "/model",
+        "/predict",
+    ],
+)
 def test_every_page_works_on_an_empty_bucket(path: str, empty: str) -> None:
     assert httpx.get(empty + path, trust_env=False).status_code == 200
 
@@ -280,8 +309,8 @@ def test_without_a_project_the_page_says_so_and_works_once_there_is_one(
         missing = httpx.get(address, trust_env=False)
         assert missing.status_code == 503
         assert "project.toml" in missing.text
-        bucket = f"studio-{uuid4().hex[:12]}"
-        write_configuration(tmp_path, store_server.endpoint, store_server, bucket)
+        prefix = f"studio-{uuid4().hex[:12]}"
+        write_configuration(tmp_path, store_server.endpoint, store_server, prefix)
         until(lambda: httpx.get(address, trust_env=False).status_code == 200)
 
 
@@ -289,8 +318,8 @@ def test_while_the_store_is_down_the_page_says_so_and_recovers_by_itself(
     store_server: RunningStore, tmp_path: Path
 ) -> None:
     wire = Wire(store_server.endpoint)
-    bucket = f"studio-{uuid4().hex[:12]}"
-    write_configuration(tmp_path, wire.endpoint, store_server, bucket)
+    prefix = f"studio-{uuid4().hex[:12]}"
+    write_configuration(tmp_path, wire.endpoint, store_server, prefix)
     with serving(tmp_path) as address, httpx.Client(trust_env=False, timeout=60) as client:
         assert client.get(f"{address}/images").status_code == 200
         wire.cut()

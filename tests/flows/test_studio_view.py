@@ -5,20 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from flows.rows import Answer, DecisionRow
-from flows.studio.view import (
-    RETRACTED,
-    AnswerFilter,
-    Filter,
-    Picture,
-    Show,
-    Sort,
-    View,
-)
+from flows.rows import Answer, DecisionRow, PreLabelRow
+from flows.studio.view import RETRACTED, Picture, View
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -59,12 +47,15 @@ def a_view(
     scores: Mapping[int, float] | None = None,
     decisions: Sequence[DecisionRow] = (),
 ) -> View:
-    scored = {an_id(number): score for number, score in (scores or {}).items()}
-    return View(
-        pictures={each.sha256: each for each in pictures},
-        links=(),
-        prelabels={"vinyl": scored},
-        decisions=sorted(decisions, key=lambda row: row.at),
+    return View.of(
+        pictures=pictures,
+        prelabels=[
+            PreLabelRow(
+                sha256=an_id(number), label="vinyl", score=score, taxonomy_id="t", encoder_id="e"
+            )
+            for number, score in (scores or {}).items()
+        ],
+        decisions=decisions,
     )
 
 
@@ -122,71 +113,6 @@ def test_unsure_counts_as_decided() -> None:
     assert view.label_count("vinyl").waiting == 0
 
 
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [("any", [3, 2, 1, 0]), ("yes", [0]), ("no", [1]), ("unsure", [2]), ("undecided", [3])],
-)
-def test_pictures_are_filtered_by_answer(answer: AnswerFilter, expected: list[int]) -> None:
-    rows = [a_decision(0, "yes"), a_decision(1, "no"), a_decision(2, "unsure")]
-    view = a_view([a_picture(n) for n in range(4)], decisions=rows)
-    page = view.page(Filter(label="vinyl", answer=answer), after=None, limit=9)
-    assert numbers(page.pictures) == expected
-
-
-@pytest.mark.parametrize(
-    ("show", "expected"), [("kept", [0]), ("duplicates", [1]), ("all", [1, 0])]
-)
-def test_pictures_are_filtered_by_being_a_duplicate(show: Show, expected: list[int]) -> None:
-    view = a_view([a_picture(0), a_picture(1, of=0)])
-    page = view.page(Filter(label="vinyl", show=show), after=None, limit=9)
-    assert numbers(page.pictures) == expected
-
-
-def test_a_score_range_leaves_out_pictures_without_a_score() -> None:
-    view = a_view([a_picture(n) for n in range(4)], {0: 0.2, 1: 0.5, 2: 0.8})
-    page = view.page(Filter(label="vinyl", low=0.5), after=None, limit=9)
-    assert numbers(page.pictures) == [2, 1]
-
-
-def test_pictures_are_filtered_by_source() -> None:
-    view = a_view([a_picture(0), a_picture(1, source="archive")])
-    page = view.page(Filter(label="vinyl", source="archive"), after=None, limit=9)
-    assert numbers(page.pictures) == [1]
-
-
-@pytest.mark.parametrize(
-    ("sort", "expected"), [("highest", [1, 0, 2]), ("lowest", [0, 1, 2]), ("newest", [2, 1, 0])]
-)
-def test_pictures_without_a_score_come_last_when_sorted_by_score(
-    sort: Sort, expected: list[int]
-) -> None:
-    view = a_view([a_picture(n) for n in range(3)], {0: 0.2, 1: 0.7})
-    page = view.page(Filter(label="vinyl", sort=sort), after=None, limit=9)
-    assert numbers(page.pictures) == expected
-
-
-@given(
-    scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=30),
-    sort=st.sampled_from(["newest", "highest", "lowest"]),
-    limit=st.integers(1, 7),
-)
-def test_the_pages_together_hold_every_picture_once_in_the_order_of_one_long_page(
-    scores: list[float], sort: Sort, limit: int
-) -> None:
-    view = a_view([a_picture(n) for n in range(len(scores))], dict(enumerate(scores)))
-    wanted = Filter(label="vinyl", sort=sort)
-    found: list[int] = []
-    after = None
-    while True:
-        page = view.page(wanted, after=after, limit=limit)
-        found += numbers(page.pictures)
-        after = page.next
-        if after is None:
-            break
-    assert found == numbers(view.page(wanted, after=None, limit=1000).pictures)
-    assert sorted(found) == list(range(len(scores)))
-
-
 def test_a_picture_without_a_pre_label_comes_last_in_the_queue() -> None:
     view = a_view([a_picture(n) for n in range(3)], {0: 1.0, 2: 0.0})
     assert numbers(view.queue("vinyl", after=None, limit=9).pictures) == [0, 2, 1]
@@ -200,3 +126,24 @@ def test_the_queue_of_the_grid_starts_with_the_highest_score() -> None:
     assert numbers(first.pictures) == [1, 2]
     second = view.queue("vinyl", after=first.next, limit=2, order="highest")
     assert (numbers(second.pictures), second.next) == ([0, 3], None)
+
+
+def test_two_ledgers_made_of_one_do_not_know_of_each_others_decisions() -> None:
+    """The one is held while the other is being read from the tables, and takes its place."""
+    first = a_view([a_picture(0)])
+    row = a_decision(0, "yes", note="#decision-1")
+    held = first.decisions.plus_rows([row])
+    read = first.decisions.plus_rows([a_decision(1, "no", second=5)])
+    assert held.knows("decision-1")
+    assert not read.knows("decision-1")
+    both = read.plus_rows([row])
+    assert both.decisions == 2
+    assert both.plus_rows([row]).decisions == 2
+
+
+def test_a_catalogue_without_duplicates_has_no_groups() -> None:
+    assert a_view([a_picture(0)]).duplicates_of == {}
+
+
+def test_an_empty_catalogue_has_no_groups() -> None:
+    assert a_view([]).duplicates_of == {}

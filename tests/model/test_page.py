@@ -18,7 +18,7 @@ from tests.model.synthetic import draw_pictures, snapshot_of
 
 
 def trained() -> TrainedModel:
-    """A model of 90 pictures from two sites, on one of which they are all dark."""
+    """A model of 90 pictures from two sites, one dark; every third small, every fifth blurred."""
     drawn = draw_pictures(90)
     snapshot = snapshot_of(drawn.targets)
     model = train(snapshot, drawn.embeddings, config=TrainConfig(repeats=1, resamples=100))
@@ -27,10 +27,10 @@ def trained() -> TrainedModel:
             sha256=sha256,
             host="<b>dark</b>.example" if row % 2 else "bright.example",
             licence="",
-            width=640,
+            width=120 if row % 3 == 0 else 640,
             height=480,
             brightness=0.1 if row % 2 else 0.5,
-            sharpness=300.0,
+            sharpness=10.0 if row % 5 == 0 else 300.0,
         )
         for row, sha256 in enumerate(snapshot.sha256s)
     }
@@ -49,11 +49,13 @@ def page(model: TrainedModel) -> str:
     return card_page(model, targets, title="records & <i>more</i>")
 
 
-def test_slices_are_measured_by_site_and_darkness(model: TrainedModel) -> None:
+def test_slices_are_measured_by_site_size_blur_and_darkness(model: TrainedModel) -> None:
     assert model.card.report is not None
     names = {each.name: each.pictures for each in model.card.report.slices}
     assert names["site bright.example"] == 45
     assert names["dark"] == 45
+    assert names["small (under 224 pixels)"] == 30
+    assert names["blurred"] == 18
 
 
 def test_the_same_model_gives_the_same_page(model: TrainedModel, page: str) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from model.card import LabelCounts
 from model.classifier import Strength
 from model.facts import BLURRED, DARK, PictureFacts, measure_appearance
 from model.learning_curve import forecast, learning_curves
 from model.mislabels import Suspect
-from model.readiness import LabelReadiness, Readiness, examine, refusals
+from model.readiness import LabelReadiness, Readiness, answer_warnings, examine, refusals
 from tests.model.synthetic import Pictures, draw_pictures, snapshot_of
 
 GOOD = PictureFacts(
@@ -144,3 +145,19 @@ def test_the_forecast_holds_what_more_pictures_really_bring() -> None:
         assert said.then.value >= said.now - 1e-9
         covered += said.then.low <= curve_of(more) <= said.then.high
     assert covered >= 7
+
+
+@pytest.mark.parametrize(("disagreements", "warned"), [(2, False), (3, True)])
+def test_people_who_differ_on_more_than_one_answer_in_twenty_are_a_warning(
+    disagreements: int, warned: bool
+) -> None:
+    counts = LabelCounts(
+        label="vinyl",
+        positives=20,
+        negatives=20,
+        unreviewed=0,
+        positive_groups=20,
+        negative_groups=20,
+        disagreements=disagreements,
+    )
+    assert any("people differ on 3 of 40" in said for said in answer_warnings(counts)) is warned

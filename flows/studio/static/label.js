@@ -2,24 +2,30 @@
 // the next picture at once; the decision travels through the outbox meanwhile.
 
 import { Outbox, showState } from "./outbox.js";
-import { helpIsOpen, isTyping } from "./shell.js";
+import { Queue } from "./queue.js";
+import { givenAs, saidWords, standingBefore } from "./reviewer.js";
+import { helpIsOpen, isTyping, sentence } from "./shell.js";
 
 const PAGE = 60;
 const AHEAD = 4;
+const KEPT = 200; // decisions that can be taken back
 const SHOWN_DECISIONS = 12;
 const MARKS = { pending: "…", saved: "✓", refused: "!" };
 
 const element = (id) => document.getElementById(id);
-const label = element("desk").dataset.label;
+const { label, order } = element("desk").dataset;
+const madeKey = `cratedig.made.${document.body.dataset.project}.${label}`;
 
+const pages = new Queue({ label, order, limit: PAGE });
 let queue = []; // pictures of this session, in the order in which they are shown
 let at = 0;
 let left = 0;
 let decided = 0;
 let next = ""; // where the queue's next page starts; null when there is none
+let last = { held: 0, holders: [] }; // the page that came last
 let loading = null;
 let trouble = "";
-const made = []; // decisions of this session, oldest first, for undo
+const made = JSON.parse(sessionStorage.getItem(madeKey)) ?? []; // decisions, oldest first, for undo
 const chips = new Map(); // decision id -> its state mark
 
 const outbox = new Outbox({
@@ -42,10 +48,7 @@ function load() {
   if (next === null) return Promise.resolve();
   loading ??= (async () => {
     try {
-      const after = next ? `&after=${next}` : "";
-      const answer = await fetch(`/api/queue?label=${encodeURIComponent(label)}&limit=${PAGE}${after}`);
-      const body = await answer.json();
-      if (!answer.ok) throw new Error(body.detail);
+      const body = await pages.page(next);
       const known = new Set(queue.map((each) => each.sha256));
       // What this browser has decided but not sent yet is still undecided for the studio.
       queue.push(
@@ -55,9 +58,10 @@ function load() {
       );
       if (left === 0) left = body.total;
       next = body.next;
+      last = body;
       trouble = "";
     } catch (error) {
-      trouble = error instanceof TypeError ? "The studio does not answer." : error.message;
+      trouble = sentence(error.message);
       setTimeout(() => load().then(show), 2000);
     } finally {
       loading = null;
@@ -73,10 +77,15 @@ function show() {
   element("left").textContent = element("waiting").textContent = waiting;
   element("decided").textContent = decided.toLocaleString("en");
   small.hidden = large.hidden = true;
-  element("verdict").hidden = true;
+  element("verdict").hidden = element("said").hidden = true;
   element("blank").textContent = picture ? "" : blankWords();
+  if (!picture && !trouble && !loading && (last.held > 0 || queue.every((each) => each.answer))) {
+    pages.sayEmpty(element("blank"), last, fromTheStart);
+  }
   element("open").hidden = !picture;
   element("no-open").hidden = Boolean(picture);
+  for (const button of document.querySelectorAll("[data-do]")) button.disabled = !picture;
+  document.querySelector("[data-do=undo]").disabled = made.length === 0;
   element("score").textContent = picture?.score?.toFixed(2) ?? "–";
   element("text").textContent = picture?.title || "–";
   element("page").textContent = picture ? host(picture.page_url) : "–";
@@ -89,6 +98,10 @@ function show() {
   large.src = source(picture, "display");
   if (large.complete) large.hidden = false;
   if (picture.answer) showVerdict(picture.answer);
+  if (picture.said?.length > 0) {
+    element("said").textContent = saidWords(picture.said);
+    element("said").hidden = false;
+  }
   for (const each of queue.slice(at + 1, at + 1 + AHEAD)) preload(each);
   if (queue.length - at < PAGE / 2) load();
 }
@@ -99,8 +112,13 @@ function blankWords() {
   if (trouble) return trouble;
   if (loading) return "Loading …";
   const skipped = queue.filter((each) => !each.answer).length;
-  if (skipped > 0) return `End of the queue. You skipped ${skipped}: reload the page to see them again.`;
-  return `Nothing waits for a decision about ${label}.`;
+  return `End of the queue. You skipped ${skipped}: reload the page to see them again.`;
+}
+
+/** Ask for what others had on their screens, and have left undecided. */
+function fromTheStart() {
+  next = "";
+  load().then(show);
 }
 
 function host(address) {
@@ -117,9 +135,11 @@ function showVerdict(answer) {
 function decide(answer) {
   const picture = queue[at];
   if (!picture) return;
-  const id = outbox.add({ sha256: picture.sha256, label, answer });
-  made.push({ id, at, before: picture.answer ?? null });
-  if (!picture.answer) {
+  const given = givenAs(picture, order);
+  const id = outbox.add({ sha256: picture.sha256, label, answer, given });
+  made.push({ id, picture: { ...picture }, before: picture.answer ?? null, given });
+  keep();
+  if (!picture.answer && given === "plain") {
     decided += 1;
     left -= 1;
   }
@@ -132,17 +152,29 @@ function decide(answer) {
 function undo() {
   const last = made.pop();
   if (!last) return;
-  const picture = queue[last.at];
-  outbox.add({ sha256: picture.sha256, label, answer: last.before ?? "retracted" });
-  picture.answer = last.before ?? undefined;
-  if (!picture.answer) {
-    decided -= 1;
+  keep();
+  const { sha256 } = last.picture;
+  const before = last.before ?? standingBefore(last.picture);
+  outbox.add({ sha256, label, answer: before ?? "retracted", given: last.given });
+  at = queue.findIndex((each) => each.sha256 === sha256);
+  if (at === -1) {
+    // It was decided before the page was loaded again: it is shown first.
+    queue.unshift({ ...last.picture });
+    at = 0;
+  }
+  queue[at].answer = last.before ?? undefined;
+  if (!queue[at].answer && last.given === "plain") {
+    decided = Math.max(decided - 1, 0);
     left += 1;
   }
   chips.get(last.id)?.closest("li").remove();
   chips.delete(last.id);
-  at = last.at;
   show();
+}
+
+/** Remember what was decided, so that it can be taken back after a reload, too. */
+function keep() {
+  sessionStorage.setItem(madeKey, JSON.stringify(made.slice(-KEPT)));
 }
 
 function move(step) {

@@ -2,105 +2,81 @@
 // here is no, then the exceptions, then the whole page is saved. Nothing is sent before that.
 
 import { Outbox, showState } from "./outbox.js";
-import { columnsOf, helpIsOpen, isTyping } from "./shell.js";
+import { Queue } from "./queue.js";
+import { givenAs, saidWords, standingBefore } from "./reviewer.js";
+import { Sheet, label, order } from "./sheet.js";
+import { sentence } from "./shell.js";
+import { setAnswer } from "./tiles.js";
 
 const PAGE = 120;
 const ANSWERS = ["yes", "no", "unsure"];
 
 const element = (id) => document.getElementById(id);
-const sheet = element("sheet");
-const label = sheet.dataset.label;
 const undoKey = `cratedig.grid.${document.body.dataset.project}.${label}`;
 
-let tiles = []; // buttons; their answer is in data-answer, "" for none
-let at = 0; // the tile that keys speak about
-let start = ""; // after which picture this page starts; "" for the first
-let next = ""; // where the queue's next page starts; null when there is none
+let page = { pictures: [], next: null, held: 0, holders: [] }; // what is shown, as the studio gave it
+let ahead = null; // {from, page}: what comes next, on its way already
+let left = 0;
 let busy = false;
 
 const outbox = new Outbox({ changed: (state) => showState(element("saving"), state) });
+const queue = new Queue({ label, order, limit: PAGE });
 
 /** Show the queue's page that starts after `from`. */
 async function load(from) {
   busy = true;
-  const after = from ? `&after=${from}` : "";
-  const address = `/api/queue?label=${encodeURIComponent(label)}&order=highest&limit=${PAGE}${after}`;
   try {
-    const answer = await fetch(address);
-    const body = await answer.json();
-    if (!answer.ok) throw new Error(body.detail);
-    // What this browser has decided but not sent yet is still undecided for the studio.
-    show(body.pictures.filter((each) => outbox.waiting(each.sha256, label) === undefined));
-    [start, next] = [from, body.next];
-    element("waiting").textContent = body.total.toLocaleString("en");
+    const asked = ahead?.from === from ? ahead.page : queue.page(from);
+    ahead = null;
+    const found = await asked;
+    if (from === "") left = found.total;
+    show(found);
+    lookAhead();
   } catch (error) {
-    const said = error instanceof TypeError ? "The studio does not answer." : error.message;
-    say(said);
+    say(sentence(error.message));
     setTimeout(() => load(from), 2000);
   } finally {
     busy = false;
   }
 }
 
-function show(pictures) {
-  tiles = pictures.map(tileOf);
-  sheet.replaceChildren(...tiles);
-  say(tiles.length > 0 ? "" : `Nothing waits for a decision about ${label} here.`);
+/** Ask for the next page while this one, which is all there, is looked at. */
+async function lookAhead() {
+  const shown = page;
+  await sheet.loaded();
+  if (page !== shown || busy || page.next === null || ahead !== null) return;
+  const coming = { from: page.next, page: queue.page(page.next) };
+  ahead = coming;
+  coming.page.then(
+    ({ pictures }) => ahead === coming && sheet.ahead(pictures),
+    () => ahead === coming && (ahead = null), // it is asked for again when it is to be shown
+  );
+}
+
+function show(found) {
+  // What this browser has decided but not sent yet is still undecided for the studio.
+  const pictures = found.pictures.filter((each) => outbox.waiting(each.sha256, label) === undefined);
+  page = { ...found, pictures };
+  draw();
+  if (pictures.length === 0) {
+    element("blank").hidden = false;
+    queue.sayEmpty(element("blank"), page, () => load(""));
+  }
   tally();
-  scrollTo(0, 0);
-  if (tiles.length > 0) focus(0);
+}
+
+function draw() {
+  say("");
+  sheet.show(page.pictures, (tile, picture) => {
+    tile.dataset.given = givenAs(picture, order);
+    tile.dataset.before = standingBefore(picture) ?? "";
+    if (picture.said?.length > 0) tile.title = saidWords(picture.said);
+  });
 }
 
 function say(words) {
   element("blank").textContent = words;
   element("blank").hidden = words === "";
-}
-
-function tileOf(picture, index) {
-  const tile = document.createElement("button");
-  tile.type = "button";
-  tile.className = "tile";
-  tile.tabIndex = -1;
-  tile.dataset.sha256 = picture.sha256;
-  tile.dataset.score = picture.score ?? "";
-  const image = document.createElement("img");
-  image.src = `/pictures/${picture.sha256}/thumbnail.jpg`;
-  image.alt = picture.title || `picture ${picture.sha256.slice(0, 8)}`;
-  image.width = image.height = 256;
-  image.decoding = "async";
-  const caption = document.createElement("span");
-  caption.className = "caption";
-  const score = document.createElement("span");
-  score.textContent = picture.score?.toFixed(2) ?? `${picture.width}×${picture.height}`;
-  const answer = document.createElement("span");
-  answer.className = "answer";
-  caption.append(score, answer);
-  tile.append(image, caption);
-  tile.addEventListener("click", () => {
-    focus(index);
-    flip(tile);
-  });
-  tile.addEventListener("focus", () => mark(index));
-  setAnswer(tile, "");
-  return tile;
-}
-
-function setAnswer(tile, answer) {
-  tile.dataset.answer = answer;
-  const shown = tile.querySelector(".answer");
-  shown.className = `answer ${answer}`;
-  shown.textContent = answer;
-}
-
-function mark(index) {
-  tiles[at]?.setAttribute("tabindex", "-1");
-  at = index;
-  tiles[at].tabIndex = 0;
-}
-
-function focus(index) {
-  mark(index);
-  tiles[at].focus();
 }
 
 function flip(tile) {
@@ -109,83 +85,76 @@ function flip(tile) {
 }
 
 function answerRun(from, to, answer) {
-  for (const tile of tiles.slice(from, to)) setAnswer(tile, answer);
+  for (const tile of sheet.tiles.slice(from, to)) setAnswer(tile, answer);
   tally();
 }
 
 function tally() {
-  for (const answer of [...ANSWERS, ""]) {
-    const count = tiles.filter((tile) => tile.dataset.answer === answer).length;
-    element(answer || "none").textContent = count;
-  }
-  element("commit").disabled = tiles.every((tile) => tile.dataset.answer === "");
-  element("undo").disabled = lastPage() === null;
+  const counts = new Map([...ANSWERS, ""].map((answer) => [answer, 0]));
+  for (const { dataset } of sheet.tiles) counts.set(dataset.answer, counts.get(dataset.answer) + 1);
+  for (const [answer, count] of counts) write(answer || "none", String(count));
+  write("waiting", left.toLocaleString("en"));
+  element("commit").disabled = counts.get("") === sheet.tiles.length;
+  element("undo").disabled = !sessionStorage.getItem(undoKey);
+}
+
+/** Put words into an element, if they are others: also the same ones would be laid out anew. */
+function write(id, words) {
+  if (element(id).textContent !== words) element(id).textContent = words;
 }
 
 /** Hand the page's answers in, and show the next page; what has no answer stays in the queue. */
 async function commit() {
-  const decided = tiles.filter((tile) => tile.dataset.answer !== "");
+  const decided = sheet.tiles.filter((tile) => tile.dataset.answer !== "");
   if (busy || decided.length === 0) return;
   busy = true;
-  const answers = decided.map((tile) => [tile.dataset.sha256, tile.dataset.answer]);
-  for (const [sha256, answer] of answers) outbox.add({ sha256, label, answer });
+  const answers = decided.map(({ dataset }) => [dataset.sha256, dataset.answer, dataset.given, dataset.before]);
+  for (const [sha256, answer, given] of answers) outbox.add({ sha256, label, answer, given });
+  left -= plain(answers);
   // Kept through a reload: a page that was saved by mistake is a mistake many times over.
-  sessionStorage.setItem(undoKey, JSON.stringify({ start, answers }));
-  if (next === null) {
-    show([]);
+  sessionStorage.setItem(undoKey, JSON.stringify({ page, answers }));
+  if (page.next === null) {
+    sheet.show([], () => undefined);
+    tally();
     say("Saving …");
     await outbox.settled(); // what was left out before comes round again, and nothing else
   }
-  await load(next ?? "");
+  await load(page.next ?? "");
 }
 
-function lastPage() {
-  return JSON.parse(sessionStorage.getItem(undoKey));
-}
+/** Return how many of these answers take a picture out of the queue. */
+const plain = (answers) => answers.filter(([, , given]) => given === "plain").length;
 
 /** Take the last page's answers back, and show its pictures with them again, to be mended. */
-async function undo() {
-  const last = lastPage();
+function undo() {
+  const last = JSON.parse(sessionStorage.getItem(undoKey));
   if (busy || last === null) return;
-  busy = true;
-  for (const [sha256] of last.answers) outbox.add({ sha256, label, answer: "retracted" });
+  for (const [sha256, , given, before] of last.answers) {
+    outbox.add({ sha256, label, answer: before || "retracted", given });
+  }
   sessionStorage.removeItem(undoKey);
-  await outbox.settled();
-  await load(last.start);
+  left += plain(last.answers);
+  if (last.page.next !== null) ahead = { from: last.page.next, page: Promise.resolve(page) };
+  page = last.page;
+  draw();
   const answers = new Map(last.answers);
-  for (const tile of tiles) setAnswer(tile, answers.get(tile.dataset.sha256) ?? "");
+  for (const tile of sheet.tiles) setAnswer(tile, answers.get(tile.dataset.sha256) ?? "");
   tally();
 }
 
 const ACTIONS = {
-  above: () => answerRun(0, at + 1, "yes"),
-  below: () => answerRun(at, tiles.length, "no"),
-  yes: () => answerRun(at, at + 1, "yes"),
-  no: () => answerRun(at, at + 1, "no"),
-  unsure: () => answerRun(at, at + 1, "unsure"),
-  none: () => answerRun(at, at + 1, ""),
-  flip: () => tiles[at] && flip(tiles[at]),
+  above: () => answerRun(0, sheet.at + 1, "yes"),
+  below: () => answerRun(sheet.at, sheet.tiles.length, "no"),
+  yes: () => answerRun(sheet.at, sheet.at + 1, "yes"),
+  no: () => answerRun(sheet.at, sheet.at + 1, "no"),
+  unsure: () => answerRun(sheet.at, sheet.at + 1, "unsure"),
+  none: () => answerRun(sheet.at, sheet.at + 1, ""),
+  flip: () => sheet.tiles[sheet.at] && flip(sheet.tiles[sheet.at]),
   commit,
   undo,
 };
 const KEYS = { a: "above", b: "below", y: "yes", n: "no", u: "unsure", x: "none", " ": "flip", Enter: "commit", z: "undo" };
-const STEPS = { ArrowRight: () => 1, ArrowLeft: () => -1, ArrowDown: () => columnsOf(tiles), ArrowUp: () => -columnsOf(tiles) };
 
-document.addEventListener("keydown", (event) => {
-  if (isTyping(event) || helpIsOpen()) return;
-  if (event.target.closest("a, button:not(.tile)") && [" ", "Enter"].includes(event.key)) return; // it presses that
-  if (event.key in STEPS) {
-    const to = at + STEPS[event.key]();
-    event.preventDefault();
-    if (to >= 0 && to < tiles.length) focus(to);
-  } else if (event.key in KEYS && !event.repeat) {
-    event.preventDefault();
-    ACTIONS[KEYS[event.key]]();
-  }
-});
-
-for (const button of document.querySelectorAll("[data-do]")) {
-  button.addEventListener("click", () => ACTIONS[button.dataset.do]());
-}
+const sheet = new Sheet({ actions: ACTIONS, keys: KEYS, pressed: flip });
 
 load("");

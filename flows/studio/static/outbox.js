@@ -1,6 +1,9 @@
 // Decisions on their way to the bucket. One that is not acknowledged stays in this browser's
 // storage, through reloads, and is sent again until the studio has saved it.
 
+import { reviewer } from "./reviewer.js";
+import { sentence } from "./shell.js";
+
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 8000;
 const MAX_BATCH = 200;
@@ -32,8 +35,8 @@ export class Outbox {
   }
 
   /** Add a decision about `sha256`; return its id, by which `saved` will name it. */
-  add({ sha256, label, answer }) {
-    const decision = { id: newId(), sha256, label, answer };
+  add({ sha256, label, answer, given = "plain" }) {
+    const decision = { id: newId(), sha256, label, answer, given, who: reviewer() };
     this.#pending.push(decision);
     this.#store(decision);
     this.#tell();
@@ -88,7 +91,10 @@ export class Outbox {
     if (this.#sending || this.#timer !== 0 || this.#pending.length === 0) return;
     this.#sending = true;
     this.#tell();
-    const problem = await this.#sendBatch(this.#pending.slice(0, MAX_BATCH));
+    const who = this.#pending[0].who;
+    const others = this.#pending.findIndex((each) => each.who !== who);
+    const batch = this.#pending.slice(0, others === -1 ? MAX_BATCH : Math.min(others, MAX_BATCH));
+    const problem = await this.#sendBatch(batch, who);
     this.#sending = false;
     this.#failing = problem !== null;
     this.#said = problem ?? "";
@@ -107,13 +113,14 @@ export class Outbox {
   }
 
   /** Send decisions; return null when the studio dealt with them, else what is the matter. */
-  async #sendBatch(decisions) {
+  async #sendBatch(batch, who) {
+    const decisions = batch.map(({ who: _, ...decision }) => decision);
     let answer;
     try {
       answer = await fetch("/api/decisions", {
         method: "POST",
         headers: { "content-type": "application/json", "x-cratedig-studio": "1" },
-        body: JSON.stringify({ decisions }),
+        body: JSON.stringify({ decisions, reviewer: who ?? "" }),
       });
     } catch {
       return "The studio does not answer.";
@@ -162,6 +169,6 @@ export function showState(saving, { state, said, pending }) {
   saving.querySelector(".words").textContent = {
     saved: "All decisions are saved.",
     sending: `Saving ${decisions} …`,
-    failing: `${said} ${decisions} kept in this browser, and sent when it answers.`,
+    failing: `${sentence(said)} ${decisions} ${pending === 1 ? "is" : "are"} kept in this browser, and sent when it answers.`,
   }[state];
 }

@@ -1,6 +1,6 @@
 // What every page has: the help sheet on `?`, and `g` followed by a page's first letter.
 
-const PAGES = { o: "/", i: "/images", r: "/rejected", l: "/label", m: "/model" };
+const PAGES = new Map([...document.querySelectorAll(".top nav a")].map((link) => [link.dataset.key, link.href]));
 const help = document.getElementById("help");
 
 /** Say whether a key press is meant for a field and not for the page. */
@@ -18,8 +18,15 @@ export function helpIsOpen() {
 
 /** Return how many of `tiles` stand in the first row. */
 export function columnsOf(tiles) {
-  const next = tiles.findIndex((tile) => tile.offsetTop !== tiles[0].offsetTop);
+  const top = tiles[0]?.offsetTop;
+  const next = tiles.findIndex((tile) => tile.offsetTop !== top);
   return next === -1 ? tiles.length : next;
+}
+
+/** Return the studio's words as a sentence, without the marks that commands stand between. */
+export function sentence(said) {
+  const words = said.replaceAll("`", "");
+  return words.slice(0, 1).toUpperCase() + words.slice(1) + (words === "" || words.endsWith(".") ? "" : ".");
 }
 
 let going = false;
@@ -33,9 +40,18 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (help.open) return;
-  if (going && event.key in PAGES) location.assign(PAGES[event.key]);
+  if (going && PAGES.has(event.key)) location.assign(PAGES.get(event.key));
   going = event.key === "g";
 });
+
+// What scrolls sideways must be reached by the keys that scroll it, also where nothing in it can be pressed.
+const scrolling = new ResizeObserver((entries) => {
+  for (const { target } of entries) target.tabIndex = target.scrollWidth > target.clientWidth ? 0 : -1;
+});
+for (const each of document.querySelectorAll(".scrolls")) scrolling.observe(each);
+
+// On a narrow screen the bar of pages scrolls: begin where this one is.
+document.querySelector('.top nav [aria-current]')?.scrollIntoView({ inline: "center", block: "nearest" });
 
 document.getElementById("open-help").addEventListener("click", () => help.showModal());
 document.getElementById("close-help").addEventListener("click", () => help.close());

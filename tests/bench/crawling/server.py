@@ -9,11 +9,10 @@ address `/<n>.jpg` is another picture, by a comment in the JPEG: no two have the
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from pathlib import Path
 
-SHARED = Path(os.environ.get("CRATEDIG_SHARED", Path(__file__).parents[4] / "shared"))
+from tests.bench.report import shared_folder
+
 _FOLDERS = ("clothing_small", "grocery", "hymenoptera", "playing_cards_multilabel")
 _SIZES = range(26_000, 36_000)
 _OF_EACH = 40
@@ -24,11 +23,11 @@ def photographs() -> list[bytes]:
     """Return real photographs of 26 to 36 KB, as they are, half of them phone pictures."""
     found: list[bytes] = []
     for folder in _FOLDERS:
-        paths = sorted((SHARED / "data" / folder).rglob("*.jp*g"))
+        paths = sorted((shared_folder() / "data" / folder).rglob("*.jp*g"))
         fitting = [path for path in paths if path.stat().st_size in _SIZES]
         found += [path.read_bytes() for path in fitting[:_OF_EACH]]
     if not found:
-        raise SystemExit(f"no photographs below {SHARED}: set CRATEDIG_SHARED to the test data")
+        raise SystemExit(f"no photographs below {shared_folder()}: it does not hold the test data")
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,8 @@ from model.data import kin_groups
 from model.encoder import EncoderConfig, encoder_id, load_encoder
 from model.labels import LabelPrompt, Taxonomy
 from model.prelabel import embed_prompts, prelabel
+from tests.bench.report import FOLDER, shared_folder
 
-ROOT = Path(__file__).parents[3]
 SETS = (
     "turntable_vinyl",
     "fruit_multilabel",
@@ -47,9 +46,11 @@ class PhotoSet:
     groups: tuple[str, ...]
 
 
-def shared_folder() -> Path:
-    """Return the folder of photographs and weights: CRATEDIG_SHARED, or beside the repository."""
-    return Path(os.environ.get("CRATEDIG_SHARED", ROOT.parent / "shared"))
+def photo_files(name: str) -> list[Path]:
+    """Return the pictures of the set `name`, in the order of its rows."""
+    folder = shared_folder() / "data" / name
+    with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
+        return sorted(folder / "images" / row["filename"] for row in csv.DictReader(file))
 
 
 def photo_set(name: str) -> PhotoSet:
@@ -63,7 +64,7 @@ def photo_set(name: str) -> PhotoSet:
         }
     files = sorted(truth)
     labels = tuple(sorted(set().union(*truth.values())))
-    kept = ROOT / ".bench" / "embeddings" / f"{name}-{encoder_id(config)}.npz"
+    kept = FOLDER / "embeddings" / f"{name}-{encoder_id(config)}.npz"
     if not kept.exists():
         _embed(kept, config, folder / "images", files, labels)
     with np.load(kept, allow_pickle=False) as arrays:
