@@ -208,11 +208,6 @@ def test_every_link_in_the_studio_opens_its_page_of_prefect(page: Page, walked: 
     for address, name in shown.items():
         page.goto(address)
         if address.endswith("/deployments"):
-            page.wait_for_timeout(3000)
-            print([(e.get_attribute("placeholder"), e.get_attribute("type")) for e in page.locator("input").all()])
-            page.screenshot(path="/tmp/b6/dep.png")
-            page.goto(address+"?tags=line"); page.wait_for_timeout(3000)
-            page.screenshot(path="/tmp/b6/dep2.png")
-            page.goto(address+"?deployments.flow.name=x&deployments.tags=zzz"); page.wait_for_timeout(3000); print(page.url)
-            page.screenshot(path="/tmp/b6/dep3.png")
+            # The list is the whole server's, ten to a page: those of other tests stand in it, too.
+            page.get_by_placeholder("Search deployments...").fill(name)
         expect(page.get_by_text(name, exact=True).first).to_be_visible()

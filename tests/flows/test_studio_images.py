@@ -93,9 +93,10 @@ def open_images(page: Page, dataset: Dataset, query: str = "") -> Locator:
 
 
 def selected(page: Page) -> list[int]:
-    """The positions that are selected, of the tiles that exist."""
+    """The positions that are selected, of the tiles that exist: all as of one moment."""
     chosen = page.locator("#wall .tile[aria-selected=true]")
-    return [int(each.get_attribute("data-position") or -1) for each in chosen.all()]
+    positions: list[int] = chosen.evaluate_all("all => all.map((tile) => +tile.dataset.position)")
+    return positions
 
 
 def expect_selected(page: Page, positions: list[int]) -> None:

@@ -74,6 +74,12 @@ class Desk:
         expect(self.page.locator("#recent .state[data-state=saved]")).to_have_count(count)
 
 
+def sha256s(tiles: Locator) -> list[str]:
+    """The pictures of those tiles: all as of one moment."""
+    found: list[str] = tiles.evaluate_all("all => all.map((tile) => tile.dataset.sha256)")
+    return found
+
+
 @pytest.fixture(scope="module")
 def project(
     store_server: RunningStore, tmp_path_factory: pytest.TempPathFactory
@@ -216,7 +222,7 @@ class Sheet(Desk):
     def shown(self) -> list[int]:
         """The indices of the drawings on the page."""
         ids = [drawn.sha256 for drawn in self.project.drawings]
-        return [ids.index(each.get_attribute("data-sha256") or "") for each in self.tiles.all()]
+        return [ids.index(each) for each in sha256s(self.tiles)]
 
     def press(self, *keys: str) -> None:
         """Press keys one after the other."""
@@ -291,8 +297,15 @@ def test_decisions_bear_the_name_that_the_reviewer_gave(desk: Desk) -> None:
 def test_a_disagreement_is_shown_with_who_said_what_and_settled_by_an_answer(desk: Desk) -> None:
     picture = desk.project.drawings[3]
     decide(desk.project.workspace, picture, desk.label, "yes")
-    desk.page.goto(f"{desk.project.address}/images/{picture.sha256}")
     group = desk.page.get_by_role("group", name=desk.label, exact=True)
+    said = group.get_by_role("button", name="yes", exact=True)
+
+    def known() -> bool:
+        desk.page.goto(f"{desk.project.address}/images/{picture.sha256}")
+        return said.get_attribute("aria-pressed") == "true"
+
+    # What others write into the bucket is known to the studio a second later at the latest.
+    until(known)
     group.get_by_role("button", name="no", exact=True).click()
     until(lambda: desk.answers() == {3: "no"})
     desk.page.goto(f"{desk.project.address}/label?label={desk.label}&order=disputed")
@@ -315,7 +328,7 @@ def test_a_cluster_is_decided_by_one_key_but_for_what_was_pulled_out(desk: Desk)
     desk.page.goto(f"{desk.project.address}/label/clusters?label={desk.label}")
     tiles = desk.page.locator("#sheet .tile")
     expect(tiles.first).to_be_focused()
-    shown = [ids.index(each.get_attribute("data-sha256") or "") for each in tiles.all()]
+    shown = [ids.index(each) for each in sha256s(tiles)]
     assert len({index % 2 for index in shown}) == 1
     desk.page.keyboard.press("ArrowRight")
     desk.page.keyboard.press("Space")
