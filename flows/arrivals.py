@@ -10,17 +10,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from flows.conditions import sql_text
 from flows.encoders import EncoderSource
 from flows.id_sets import IdSet
 from flows.prelabel import calibrations
 from flows.rows import PRELABELS
-from flows.tables import sql_text
 from flows.workspace import Workspace
 from model.calibration import Calibration
 from model.prelabel import PromptEmbeddings, margins
 from model.prelabel import prelabel as score_against_prompts
 
-CALIBRATED_ON = 20_000
+CALIBRATED_ON = 10_000
 """Pictures, decided ones besides, whose margins stand for those of all."""
 
 COMMITTED_AT_ONCE = 25_000

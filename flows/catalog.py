@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from flows import metrics
+from flows.conditions import chunks, sql_in, sql_text
 from flows.decision_notes import stands
 from flows.errors import Corrupt, NotFound
 from flows.held_vectors import HELD_ROWS, HeldVectors, Vectors, vectors_of
@@ -52,7 +53,7 @@ from flows.rows import (
     to_table,
 )
 from flows.shards import Place
-from flows.tables import Table, bypass_proxies, chunks, sql_in, sql_text
+from flows.tables import Table, bypass_proxies
 
 if TYPE_CHECKING:
     from lance.lance import _Session as LanceSession
@@ -317,7 +318,7 @@ class Catalog:
         ids: list[str] = []
         parts: list[NDArray[np.float32]] = []
         dim = 0
-        for batch in self._embeddings(encoder_id).batches(["sha256", "vector"]):
+        for batch in self._embeddings(encoder_id).batches(["sha256", "vector"], wide=True):
             dim = batch.schema.field("vector").type.list_size
             if wanted is not None:
                 batch = batch.filter(pc.is_in(batch.column("sha256"), value_set=wanted))  # noqa: PLW2901 - the same batch, narrowed
@@ -337,7 +338,7 @@ class Catalog:
 
     def embedding_batches(self, encoder_id: str) -> Iterator[tuple[pa.Array, NDArray[np.float32]]]:
         """Yield all ids and their vectors in batches, in the order in which they are stored."""
-        for batch in self._embeddings(encoder_id).batches(["sha256", "vector"]):
+        for batch in self._embeddings(encoder_id).batches(["sha256", "vector"], wide=True):
             yield batch.column("sha256"), vectors_of(batch).astype(np.float32)
 
     def embedding_count(self, encoder_id: str) -> int:

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from flows.catalog import Catalog
+from flows.conditions import sql_in
 from flows.errors import Permanent
 from flows.notify import Notice
 from flows.objects import ObjectStore
 from flows.predictions import manifests
 from flows.registry import Registry
 from flows.studio_links import DRIFTED
-from flows.tables import sql_in
 from flows.workspace import Workspace
 from model.data import Snapshot
 from model.drift import (

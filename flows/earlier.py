@@ -19,8 +19,8 @@ import pyarrow as pa
 from crawler.fetched import Validators
 from crawler.rejections import Reason
 from flows.catalog import Catalog
+from flows.conditions import sql_text
 from flows.rows import LinkRow
-from flows.tables import sql_text
 
 _COLUMNS = [field.name for field in dataclasses.fields(LinkRow)]
 _CACHE_KIB = 32 * 1024

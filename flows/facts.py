@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from flows.catalog import Catalog
+from flows.conditions import chunks
 from flows.rows import ImageRow
-from flows.tables import chunks
 from model.facts import PictureFacts, measure_appearance
 
 

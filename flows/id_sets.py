@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-_CACHE_KIB = 16 * 1024
+_CACHE_KIB = 8 * 1024
 """So much of it is in memory, whatever its size; the rest is in a file that nobody else sees."""
 
 _ASKED_AT_ONCE = 1000

@@ -6,6 +6,7 @@ import dataclasses
 
 from flows import observe
 from flows.drift import DriftReport, check_drift, latest_report
+from flows.memory import give_memory_back
 from flows.predict import PredictResult
 from flows.questions import renew_queues
 from flows.registry import Registry
@@ -34,10 +35,12 @@ def after_night(workspace: Workspace, result: PredictResult) -> AfterNight:
     """Compare what came with training, draw the spot check, and renew every label's queue."""
     registry = Registry(workspace.store, workspace.project.name)
     before = latest_report(workspace.store, result.version)
+    give_memory_back()
     drift = check_drift(workspace)
     known = {(each.kind, each.about) for each in before.crossed} if before else set()
     news = any((each.kind, each.about) not in known for each in drift.crossed)
     draw_spot_check(workspace, result.version, result.parts)
     encoder_id = registry.card(result.version).encoder_id
+    give_memory_back()
     queued = renew_queues(workspace, result.version, encoder_id, drift=drift)
     return AfterNight(drift=drift, news=news, queued=queued)

@@ -29,6 +29,7 @@ from flows.encoders import EncoderSource
 from flows.errors import Permanent, Transient
 from flows.id_sets import IdSet
 from flows.leases import BucketLeases
+from flows.memory import give_memory_back
 from flows.objects import ObjectStore
 from flows.predictions import (
     PREDICTION_SCHEMA,
@@ -114,6 +115,7 @@ def predict(
         with watch("predict") as progress:
             while not night.publish_new(progress):
                 pass  # somebody published in between: what is left to do has changed
+        give_memory_back()
         # Prompts fit the project's own encoder, also where the model's was fine-tuned from it.
         prelabelled = prelabel_arrivals(workspace, EncoderSource(workspace))
     return PredictResult(

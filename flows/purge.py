@@ -19,11 +19,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
+from flows.conditions import chunks, sql_in, sql_text
 from flows.objects import ObjectStore
 from flows.predictions import Manifest
 from flows.rows import IMAGES, LINKS
 from flows.shards import Member, Place, write_shard
-from flows.tables import Table, chunks, sql_in, sql_text, table_names
+from flows.tables import Table, table_names
 from flows.tombstones import Forgotten
 
 _MANIFEST = TypeAdapter(Manifest)

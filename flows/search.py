@@ -115,7 +115,7 @@ def _hits(workspace: Workspace, ranked: Iterable[tuple[str, float]], limit: int)
 
 
 def _usable(workspace: Workspace, sha256s: Sequence[str]) -> dict[str, ImageRow]:
-    from flows.tables import sql_in
+    from flows.conditions import sql_in
 
     where = f"{sql_in('sha256', sha256s)} AND duplicate_of IS NULL AND consent_allowed"
     return {row.sha256: row for row in workspace.catalog.images(where, thumbnails=True)}

@@ -19,11 +19,11 @@ from crawler.decode import Candidate
 from crawler.fetch import Fetched, Unchanged
 from crawler.rejections import Reason, Rejected
 from flows import metrics, observe
+from flows.conditions import chunks, sql_in
 from flows.earlier import Earlier
 from flows.live import Live
 from flows.rows import ImageRow, LinkRow, Provenance
 from flows.shards import MAX_SHARD_BYTES, MAX_SHARD_IMAGES, Member, Place, write_shard
-from flows.tables import chunks, sql_in
 from flows.tombstones import keep_out
 from flows.workspace import Workspace
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -35,17 +35,13 @@ from flows.rows import SCHEMA_VERSION, SCHEMA_VERSION_KEY
 from flows.schema_change import SchemaChange
 from flows.store_errors import bucket_missing, refused, unavailable
 
-K = TypeVar("K", str, tuple[str, str])
 R = TypeVar("R")
-V = TypeVar("V")
 
 BATCH_ROWS = 1024
-_READ_AHEAD_BYTES = 32 * 2**20
+_READ_AHEAD_BYTES = 8 * 2**20
 """Lance's own is 2 GiB: a table would be in memory nearly whole when its rows are taken slowly."""
 
-_CHUNK_ROWS = 1000
-_CHUNK_CHARACTERS = 2**20
-"""Rows are looked up by a condition that spells their keys out; it is kept within these."""
+_READ_AHEAD_BATCHES = 2
 
 _FOLDERS = ("data", "_deletions")
 """Where a version's rows lie, below its table; transactions name rows by their places alone."""
@@ -58,31 +54,6 @@ _REFUSALS = (
     "AccessDenied",
     "403 Forbidden",
 )
-
-
-def sql_text(value: str) -> str:
-    """Return `value` as a literal for a `where` condition."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def sql_in(column: str, values: Iterable[str]) -> str:
-    """Return the condition that `column` is one of `values`, of which there is at least one."""
-    return f"{column} IN ({', '.join(map(sql_text, values))})"
-
-
-def chunks(rows: dict[K, V]) -> Iterator[dict[K, V]]:
-    """Yield `rows` in order, in parts whose keys can be spelled out in one condition."""
-    chunk: dict[K, V] = {}
-    characters = 0
-    for key, row in rows.items():
-        size = len("".join(key))
-        if chunk and (len(chunk) == _CHUNK_ROWS or characters + size > _CHUNK_CHARACTERS):
-            yield chunk
-            chunk, characters = {}, 0
-        chunk[key] = row
-        characters += size
-    if chunk:
-        yield chunk
 
 
 def bypass_proxies(store: ObjectStore) -> None:
@@ -133,11 +104,16 @@ class Table:
         with self._explained():
             return int(dataset.count_rows(where))
 
-    def batches(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield those columns of the rows that meet the condition, as of now, in batches."""
+    def batches(
+        self, columns: Sequence[str], where: str | None = None, *, wide: bool = False
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield those columns of the rows that meet the condition, as of now, in batches.
+
+        `wide` is for rows of a thousand bytes, and more: less is read ahead.
+        """
         dataset = self._open()
         if dataset is not None:
-            yield from self._scan(dataset, columns, where)
+            yield from self._scan(dataset, columns, where, wide=wide)
 
     def batches_since(
         self, columns: Sequence[str], known: frozenset[str]
@@ -390,6 +366,8 @@ class Table:
         columns: Sequence[str],
         where: str | None,
         fragments: Sequence[lance.LanceFragment] | None = None,
+        *,
+        wide: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         if fragments is not None and not fragments:
             return
@@ -399,6 +377,9 @@ class Table:
             batch_size=BATCH_ROWS,
             fragments=fragments,
             io_buffer_size=_READ_AHEAD_BYTES,
+            batch_readahead=_READ_AHEAD_BATCHES,
+            # Each holds pages of its own. Small tables have many pieces, and want them side by side.
+            fragment_readahead=1 if wide else None,
         )
         batches = scanner.to_batches()
         while True:

@@ -10,8 +10,8 @@ from contextlib import closing
 from typing import Any
 
 from flows.catalog import Catalog
+from flows.conditions import sql_text
 from flows.live import MAX_HOSTS, OTHER_HOSTS, host_of
-from flows.tables import sql_text
 
 _COLUMNS = ("url", "found_by", "outcome", "reason", "detail", "transient", "sha256")
 

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.catalog import Catalog
+from flows.conditions import sql_text
 from flows.decision_notes import stands
 from flows.rows import DecisionRow
-from flows.tables import sql_text
 
 _CACHE_KIB = 16 * 1024
 """So much of it is in memory, whatever its size."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import threading
 import time
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from flows.catalog import Catalog
 from flows.errors import CratedigError, Transient
+from flows.memory import give_memory_back
 from flows.objects import ObjectStore
 from flows.project import Project
 from flows.rows import DECISIONS, LINKS, DecisionRow
@@ -196,7 +196,7 @@ class Reader:
         versions = catalog.versions()
         if before is None or versions != before.versions:
             read = self._read(workspace, versions, before)
-            _give_memory_back()
+            give_memory_back()
         else:
             read = before
         with self._swap:
@@ -294,14 +294,6 @@ def _open_impatiently(root: Path) -> Workspace:
     return Workspace(
         root=root, settings=settings, project=project, store=store, catalog=Catalog(store)
     )
-
-
-def _give_memory_back() -> None:
-    """Return to the system what reading has let go of: 100 MB of 440 with 100,000 pictures."""
-    pa.default_memory_pool().release_unused()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it; others need it less
-    if trim is not None:
-        trim(0)
 
 
 def _modified(path: Path) -> float:

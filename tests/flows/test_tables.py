@@ -7,10 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from flows.conditions import chunks, sql_in
 from flows.errors import CommitConflict
 from flows.objects import ObjectStore
 from flows.rows import IMAGES, ImageRow, to_table
-from flows.tables import Table, chunks, sql_in
+from flows.tables import Table
 from tests.flows.catalog_rows import image, sha
 
 WHERE = sql_in("sha256", [sha(1)])
