@@ -33,6 +33,21 @@ def test_a_benchmark_that_failed_is_named_and_the_others_keep_their_figures(fold
     assert "| speed | m/s | 7.25 |  |  | >= 7 | yes |" in text
 
 
+def test_what_was_measured_elsewhere_stays_in_the_table_until_it_is_measured_anew(
+    folder: Path,
+) -> None:
+    for name, value in (("fast", 7.25), ("other", 1)):
+        write(name, [Row(name="speed", unit="m/s", value=value)], runs=3)
+    before = table(results(folder))
+    assert table([], before=before) == before
+    (folder / "other.json").unlink()
+    write("fast", [Row(name="speed", unit="m/s", value=8.5)], runs=3)
+    after = table(results(folder), before=before)
+    assert "| speed | m/s | 8.5 |" in after
+    assert "7.25" not in after
+    assert after.partition("## other")[2] == before.partition("## other")[2]
+
+
 def test_the_table_names_machine_date_and_commit_of_each(folder: Path) -> None:
     write("fast", [Row(name="speed", unit="m/s", value=7.25)], runs=3)
     (result,) = results(folder)

@@ -1,9 +1,10 @@
 """The common part of the benchmarks: rows, rivals in environments of their own, and pairs in turn.
 
 Each benchmark writes `.bench/<name>.json`; `python -m tests.bench.report` puts all of them into
-BENCHMARKS.md, those that failed with the word that they did. A figure is the median of its runs. A ratio is that of ours to the rival's, pair by
-pair, because the machine that is slow for one is slow for the other: so it is always above 1 where
-ours is the better.
+BENCHMARKS.md, those that failed with the word that they did, and leaves the sections of others as
+they are. A figure is the median of its runs. A ratio is that of ours to the rival's, pair by pair,
+because the machine that is slow for one is slow for the other: so it is always above 1 where ours is
+the better.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -162,23 +164,27 @@ def in_turn(
 
 
 def main() -> None:
-    """Write BENCHMARKS.md from what the benchmarks have written."""
-    _write_whole(
-        TABLE, table([json.loads(each.read_text()) for each in sorted(FOLDER.glob("*.json"))])
-    )
+    """Write BENCHMARKS.md from what the benchmarks have written here, and what it says of others."""
+    results = [json.loads(each.read_text()) for each in sorted(FOLDER.glob("*.json"))]
+    _write_whole(TABLE, table(results, before=TABLE.read_text() if TABLE.exists() else ""))
 
 
-def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return the text of BENCHMARKS.md; `results` are what `.bench/*.json` hold."""
-    lines = ["# Benchmarks", "", "Written by `make bench`; not edited by hand.", ""]
-    failed = [result["name"] for result in results if not result["rows"]]
+def table(results: Sequence[Mapping[str, Any]], *, before: str = "") -> str:
+    """Return the text of BENCHMARKS.md; `results` are what `.bench/*.json` hold.
+
+    The sections of `before`, an earlier text, stay where there is no newer result.
+    """
+    sections = {name: text.strip() for text, name in _SECTION.findall(before)}
+    sections |= {result["name"]: "\n".join(_section(result)).strip() for result in results}
+    lines = ["# Benchmarks", "Written by `make bench`; not edited by hand."]
+    failed = [name for name in sorted(sections) if _FAILED in sections[name]]
     if failed:
-        lines += [f"Failed, and without figures: {', '.join(failed)}.", ""]
-    for result in results:
-        lines += _section(result)
-    return "\n".join(lines)
+        lines.append(f"Failed, and without figures: {', '.join(failed)}.")
+    return "\n\n".join([*lines, *(sections[name] for name in sorted(sections))]) + "\n"
 
 
+_FAILED = "**Failed**"
+_SECTION = re.compile(r"^(## (\S+)\n.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _HEADINGS = ("figure", "unit", "ours", "rival", "ratio", "target", "met")
 
 
@@ -204,7 +210,7 @@ def _section(result: Mapping[str, Any]) -> list[str]:
     )
     lines = [f"## {result['name']}", ""]
     if not result["rows"]:
-        return [*lines, f"**Failed**: {result['notes']}", "", f"{where}.", ""]
+        return [*lines, f"{_FAILED}: {result['notes']}", "", f"{where}.", ""]
     lines += [
         f"{where}; median of {result['runs']} runs.",
         "",
