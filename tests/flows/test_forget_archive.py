@@ -12,6 +12,7 @@ from flows.archive.places import Output, output_at
 from flows.archive.purge import purge_answers
 from flows.archive.result import ArchiveManifest, read_manifest
 from flows.archive.rows import Format, count, embedded_from_parquet, read_rows
+from flows.cli import app
 from flows.errors import Permanent
 from flows.forget import forget, forgotten
 from flows.objects import ObjectStore
@@ -22,6 +23,7 @@ from tests.conftest import RunningStore
 from tests.flows.archives import PROJECT, jpeg, label, rows, workspace_at
 from tests.flows.gallery import gallery
 from tests.flows.store_proxy import run_proxy
+from tests.flows.test_cli import settings_of
 from tests.flows.test_forget import _KilledAt, traces
 from tests.flows.test_imports import write_folder
 
@@ -107,12 +109,23 @@ def test_no_part_holds_the_id_and_the_manifests_count_what_is_left(
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_another_question_gives_it_no_row(
-    kept: bool, workspace: Workspace, pictures: Path, tmp_path: Path
+    kept: bool,
+    workspace: Workspace,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Whether the pictures are read again, in which it still lies, or their vectors."""
     out = tmp_path / "out"
     label(workspace, pictures, out, keep_embeddings=kept)
-    forget(workspace, sha256s=[SHA256], archives=[str(out)], in_flight_s=0)
+    for name, value in settings_of(workspace.settings).items():
+        monkeypatch.setenv(name, value)
+    words = ["forget", "--yes", "--sha256", SHA256, "--archive", str(out)]
+    with pytest.raises(SystemExit) as ended:
+        app([*words, "--project", str(workspace.root)])
+    assert ended.value.code == 0
+    assert "files of archives' answers rewritten" in capsys.readouterr().out
     for path in out.glob("embeddings/*/*.parquet"):
         embedded = embedded_from_parquet(path.read_bytes())
         assert SHA256 not in {each.sha256 for each in embedded.facts}
