@@ -110,6 +110,12 @@ def forget(
     url: Annotated[list[str] | None, Parameter(help="An address that it came from.")] = None,
     host: Annotated[list[str] | None, Parameter(help="Everything that came from a host.")] = None,
     and_duplicates: Annotated[bool, Parameter(negative="", help="Their duplicates, too.")] = False,
+    archive: Annotated[
+        list[str] | None,
+        Parameter(
+            help="A folder of `cratedig label --out`: from there, too. Answers in buckets are known."
+        ),
+    ] = None,
     yes: Annotated[
         bool, Parameter(negative="", help="Do it; else only say what would go.")
     ] = False,
@@ -136,6 +142,7 @@ def forget(
         urls=urls,
         hosts=hosts,
         and_duplicates=and_duplicates,
+        archives=archive or (),
         watch=progress_bar,
     )
     print_result(result, json)

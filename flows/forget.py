@@ -9,8 +9,13 @@ picture are reported, and left: train anew, and delete `models/<name>/<version>/
 `snapshots/<id>.json`, `encoders/<id>/` and `tunings/` if need be. Of a picture that none was trained
 on nothing is left, its id included.
 
-What lies outside the bucket's present state is not ours to reach: object versions that the store
-keeps, backups, exports, answers of `cratedig label --out`, Prefect's own database.
+Answers of `cratedig label --out` lose it, too: wherever in buckets they went, which the project
+remembers, and in the folders that are named. A place that cannot be reached is told of. The archives
+themselves are their owner's: nothing is taken out of them, and the next run over one gives no row to
+what was forgotten.
+
+What lies outside of these is not ours to reach: object versions that the store keeps, backups,
+exports, Prefect's own database.
 
 Forget while nothing else writes to the project. A collector that runs meanwhile asks for the
 tombstones before each commit; what it had begun to write before is found by the next call. Ledgers
@@ -23,13 +28,16 @@ import dataclasses
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from urllib.parse import urlsplit
 
 from crawler.addresses import web_address
+from flows.archive.leftovers import remembered
+from flows.archive.places import Output, output_at
+from flows.archive.purge import purge_answers
 from flows.collect import drop_duplicates
-from flows.errors import Permanent
+from flows.errors import BucketMissing, Permanent, StoreRefused
 from flows.leases import drop_leases
 from flows.objects import ObjectStore
 from flows.progress import Watch, unwatched
@@ -89,6 +97,10 @@ class ForgetResult:
     """Shards, parts of predictions and records (of runs, drift, spot checks and queues) written anew."""
     parts: int
     records: int
+    archive_files: int
+    """Files of archives' answers written anew: parts, vectors and plans."""
+    unreached: tuple[str, ...]
+    """Places of archives' answers that the store's keys do not open."""
     snapshots: tuple[str, ...]
     models: tuple[str, ...]
     unfinished: tuple[str, ...]
@@ -101,6 +113,13 @@ class ForgetResult:
             f"forgot {self.pictures} rows {sum(self.rows.values())} shards rewritten {self.shards} "
             f"in {self.seconds:.0f} s"
         )
+        if self.archive_files:
+            said += f"; files of archives' answers rewritten {self.archive_files}"
+        if self.unreached:
+            said += (
+                f"; answers that the project's keys do not open: {', '.join(self.unreached)}: "
+                "let the keys write there and forget again, or delete those answers"
+            )
         if self.copies:
             said += f"; copies that stay: {', '.join(self.copies)}"
         if self.models:
@@ -177,17 +196,21 @@ def forget(
     urls: Iterable[str] = (),
     hosts: Iterable[str] = (),
     and_duplicates: bool = False,
+    archives: Iterable[str] = (),
     in_flight_s: float = IN_FLIGHT_S,
     watch: Watch = unwatched,
 ) -> ForgetResult:
     """Remove pictures from everything that the bucket holds, and see to it that they stay away.
 
-    What is meant is as for `plan_forget`. Without any, what was begun before is finished. All
+    What is meant is as for `plan_forget`. Without any, what was begun before is finished. `archives`
+    are folders that `cratedig label --out` wrote answers to; Permanent is raised for one that holds
+    none. All
     shards are read, and all tables packed and cut off from their past: a matter of minutes for a
     hundred gigabytes, not of seconds.
     """
     started = time.monotonic()
     store, given = workspace.store, [_checked_id(each) for each in sha256s]
+    outputs = [_answers_at(workspace, each) for each in archives]
     plan = plan_forget(
         workspace, sha256s=given, urls=urls, hosts=hosts, and_duplicates=and_duplicates
     )
@@ -204,6 +227,17 @@ def forget(
     parts = purge_predictions(store, all_of_it)
     records = purge_runs(store, all_of_it) + purge_advice(store, all_of_it)
     drop_leases(store, idle_s=float("inf"), also=all_of_it.names_host)
+    with watch("answers of archives") as progress:
+        archive_files, unreached = 0, []
+        for number, output in enumerate([*outputs, *_remembered(workspace)], 1):
+            try:
+                output.clock()
+                archive_files += purge_answers(output, all_of_it)
+            except BucketMissing:
+                pass  # its owner has done away with it
+            except StoreRefused:
+                unreached.append(output.uri(""))
+            progress(number, None)
     return ForgetResult(
         pictures=len(plan.sha256s),
         copies=plan.copies,
@@ -211,11 +245,24 @@ def forget(
         shards=shards,
         parts=parts,
         records=records,
+        archive_files=archive_files,
+        unreached=tuple(unreached),
         snapshots=plan.snapshots,
         models=plan.models,
         unfinished=_cut_off_the_past(store, timedelta(seconds=in_flight_s)),
         seconds=round(time.monotonic() - started, 2),
     )
+
+
+def _answers_at(workspace: Workspace, location: str) -> Output:
+    output = output_at(workspace, location)
+    if next(output.keys("labels/"), None) is None:
+        raise Permanent(f"there are no answers of `cratedig label --out` in {location}")
+    return output
+
+
+def _remembered(workspace: Workspace) -> Iterator[Output]:
+    return (output_at(workspace, place) for place in remembered(workspace.store))
 
 
 def _cut_off_the_past(store: ObjectStore, in_flight: timedelta) -> tuple[str, ...]:

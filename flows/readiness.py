@@ -19,6 +19,8 @@ from model.train import train
 def check(workspace: Workspace) -> Readiness:
     """Return what could be trained on now, what would be refused, and what more would bring.
 
+    Pictures that are cut off are not counted among the dark, blurred and small, because the catalogue
+    has none: a file that ends before its last pixel is rejected when it comes (`crawler.decode`).
     Nothing is stored. Where training would be refused there are no suspects and no forecast.
     """
     source = EncoderSource(workspace)

@@ -31,6 +31,7 @@ from flows.errors import Permanent
 from flows.listing import Listing, table_source
 from flows.locations import is_object, name_of
 from flows.scratch import Scratch
+from flows.tombstones import Tombstones
 from flows.tuned_encoders import source_of
 from flows.workspace import Workspace
 
@@ -125,6 +126,7 @@ def labeller(workspace: Workspace, job: Job) -> Iterator[Labeller]:
             source=source_of(workspace, job.keys.encoder_id),
             reader=reader,
             keep_embeddings=job.wanted.keep_embeddings,
+            forgotten=Tombstones(workspace.store).load(),
         ) as made:
             yield made
 

@@ -8,17 +8,12 @@ Whatever else lies there came of a kill, or was replaced before it was published
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import cast, get_args
-
-from pydantic import TypeAdapter
 
 from flows.archive.places import Output
-from flows.archive.result import ArchiveManifest
-from flows.archive.rows import Format
-from flows.archive.shard import Keys, read_done
+from flows.archive.result import read_manifest
+from flows.archive.shard import keys_of_part, read_done
 from flows.locations import is_object
 from flows.objects import ObjectStore
 
@@ -26,8 +21,6 @@ UNPUBLISHED_S = 30 * 24 * 3600.0
 """A run that has not come to its manifest for so long is not carried on any more."""
 
 _PLACES = "archives/"
-_PART = re.compile(rf"labels/\w+/[\w-]+\.({'|'.join(get_args(Format))})")
-_MANIFEST = TypeAdapter(ArchiveManifest)
 
 
 def remember(store: ObjectStore, out: str) -> None:
@@ -59,11 +52,11 @@ def leftovers(
     parts = {
         info.key: info.last_modified
         for info in output.list("labels/")
-        if info.last_modified <= old and _PART.fullmatch(info.key)
+        if info.last_modified <= old and keys_of_part(info.key) is not None
     }
     # Read after the listing: what is published in between is named by then.
     for key in [key for key in output.keys("labels/") if "/manifests/" in key]:
-        for part in _MANIFEST.validate_json(output.get(key)).parts:
+        for part in read_manifest(output, key).parts:
             parts.pop(part.key, None)
     found: list[str] = []
     for key, written_at in sorted(parts.items()):
@@ -73,13 +66,11 @@ def leftovers(
 
 def _with_note(output: Output, part: str, written_at: datetime, unpublished_s: float) -> list[str]:
     """Return what goes with a part that no manifest names; nothing while its note needs it."""
-    _, question_id, file = part.split("/")
-    name, _, ending = file.rpartition(".")
-    shard_id = name.partition("-")[0]
-    keys = Keys(question_id=question_id, encoder_id="", format=cast("Format", ending))
-    done = read_done(output, keys, shard_id)
-    if done is None or done.key != part:
+    shard = keys_of_part(part)
+    done = None if shard is None else read_done(output, *shard)
+    if shard is None or done is None or done.key != part:
         return [part]
     if written_at > output.clock() - timedelta(seconds=unpublished_s):
         return []
+    keys, shard_id = shard
     return [keys.done(shard_id), keys.unfinished(shard_id), part]

@@ -171,7 +171,7 @@ class Planner:
         self._ended(pictures)
 
     def _write_part(self, shards: Sequence[Sequence[Entry]]) -> str:
-        data = _part_bytes(shards)
+        data = part_bytes(shards)
         key = f"plans/parts/{hashlib.sha256(data).hexdigest()[:16]}.parquet"
         self._output.put_once(key, data)
         for row_group, entries in enumerate(shards):
@@ -197,8 +197,8 @@ class PlanReader:
 
     def entries(self, shard: Shard) -> list[Entry]:
         """Return what a shard is made of."""
-        table = pq.ParquetFile(io.BytesIO(self._part(shard.part))).read_row_group(shard.row_group)
-        return [Entry(**row) for row in table.to_pylist()]
+        file = pq.ParquetFile(io.BytesIO(self._part(shard.part)))
+        return _entries(file, shard.row_group)
 
     def _part(self, key: str) -> bytes:
         with self._lock:
@@ -209,7 +209,13 @@ class PlanReader:
             return self._parts[key]
 
 
-def _part_bytes(shards: Sequence[Sequence[Entry]]) -> bytes:
+def read_part(data: bytes) -> list[list[Entry]]:
+    """Return the shards of a part, in order."""
+    file = pq.ParquetFile(io.BytesIO(data))
+    return [_entries(file, row_group) for row_group in range(file.num_row_groups)]
+
+
+def part_bytes(shards: Sequence[Sequence[Entry]]) -> bytes:
     """Return a part of a plan: Parquet with a row group a shard."""
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, _PART_SCHEMA, compression="zstd") as writer:
@@ -220,3 +226,7 @@ def _part_bytes(shards: Sequence[Sequence[Entry]]) -> bytes:
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=_PART_SCHEMA))
     return buffer.getvalue()
+
+
+def _entries(file: pq.ParquetFile, row_group: int) -> list[Entry]:
+    return [Entry(**row) for row in file.read_row_group(row_group).to_pylist()]

@@ -35,7 +35,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveManifest:
-    """One publication: every picture of the plan is in exactly one of its parts."""
+    """One publication: every picture of the plan that was not forgotten is in exactly one part."""
 
     number: int
     archive: str
@@ -113,9 +113,19 @@ def publish(
 def manifests(output: Output, keys: Keys) -> list[ArchiveManifest]:
     """Return what was published of that question in that format, oldest first."""
     return [
-        _MANIFEST.validate_json(output.get(key))
+        read_manifest(output, key)
         for key in sorted(output.keys(f"{keys.folder}/manifests/{keys.format}-"))
     ]
+
+
+def read_manifest(output: Output, key: str) -> ArchiveManifest:
+    """Return one publication by its key."""
+    return _MANIFEST.validate_json(output.get(key))
+
+
+def write_manifest(output: Output, key: str, manifest: ArchiveManifest) -> None:
+    """Put a publication in the place of the one that lies there."""
+    output.put(key, _MANIFEST.dump_json(manifest, indent=1))
 
 
 def _done(output: Output, keys: Keys, shard: Shard) -> ShardDone:

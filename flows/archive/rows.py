@@ -7,14 +7,17 @@ Shapes: N pictures, D embedding, L labels.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import io
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -68,9 +71,9 @@ class Embedded:
         """The places of which something may be had at another time."""
         return frozenset(each.uri for each in self.facts if each.transient)
 
-    def without(self, uris: Collection[str]) -> Self:
-        """Return it without all pictures of those places."""
-        kept_N = np.array([each.uri not in uris for each in self.facts], bool)
+    def without(self, left_out: Callable[[Facts], bool]) -> Self:
+        """Return it without the pictures of which that is so."""
+        kept_N = np.array([not left_out(each) for each in self.facts], bool)
         has_vector_N = np.array([each.error is None for each in self.facts], bool)
         return dataclasses.replace(
             self,
@@ -121,10 +124,9 @@ def embedded_from_parquet(data: bytes) -> Embedded:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """A part of the result, and what is in it."""
+class Counts:
+    """What is in rows of answers."""
 
-    data: bytes
     labelled: int
     yes: dict[str, int]
     """By label."""
@@ -132,8 +134,12 @@ class Answers:
     """By reason."""
 
 
-def answer(embedded: Embedded, question: Question, format: Format) -> Answers:  # noqa: A002 - the field's own word
-    """Return the rows of a shard with scores and answers, as a file of that format.
+def answer(
+    embedded: Embedded,
+    question: Question,
+    format: Format,  # noqa: A002 - the field's own word
+) -> tuple[bytes, Counts]:
+    """Return the rows of a shard with scores and answers, as a file of that format, and their counts.
 
     Scores come from vectors of 16 bits, kept or not, so that both give the same.
     """
@@ -150,17 +156,64 @@ def answer(embedded: Embedded, question: Question, format: Format) -> Answers:  
         ("kind", pa.array([question.kind] * table.num_rows, pa.string())),
     ):
         table = table.append_column(name, array)
-    counts_L = answers_NL.sum(axis=0)
-    errors: dict[str, int] = {}
-    for each in embedded.facts:
-        if each.error is not None:
-            errors[each.error] = errors.get(each.error, 0) + 1
-    return Answers(
-        data=_written(table, format),
-        labelled=len(embedded.vectors_ND),
-        yes={label: int(n) for label, n in zip(question.labels, counts_L, strict=True)},
+    return write_rows(table, format), count(table)
+
+
+def count(rows: pa.Table) -> Counts:
+    """Count rows that `read_rows` gave of a part, as `answer` does."""
+    flat, given = rows.flatten(), "answers."
+    errors = Counter(reason for reason in rows["error"].to_pylist() if reason is not None)
+    return Counts(
+        labelled=rows.num_rows - errors.total(),
+        yes={
+            name.removeprefix(given): pc.sum(flat[name]).as_py() or 0
+            for name in flat.column_names
+            if name.startswith(given)
+        },
         errors=dict(sorted(errors.items())),
     )
+
+
+def read_rows(data: bytes, format: Format) -> pa.Table:  # noqa: A002 - as above
+    """Return the rows of a file of `answer` or `embedded_to_parquet`.
+
+    Given to `write_rows`, any of them are written as they were.
+    """
+    if format == "parquet":
+        return pq.read_table(io.BytesIO(data))
+    if format == "jsonl":
+        return pa.Table.from_pylist([json.loads(line) for line in data.splitlines()])
+    names = next(csv.reader([data.partition(b"\n")[0].decode()]))
+    types = {
+        "answers": pa.bool_(),
+        "scores": pa.float32(),
+        "thresholds": pa.float32(),
+        **{field.name: field.type for field in _FACTS},
+    }
+    return pa.csv.read_csv(
+        io.BytesIO(data),
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa.csv.ConvertOptions(
+            column_types={name: types.get(name.partition(".")[0], pa.string()) for name in names},
+            # Nothing between two commas is null; "" is a text, such as the member of a lone file.
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+
+
+def write_rows(table: pa.Table, format: Format) -> bytes:  # noqa: A002 - as above
+    """Return rows as a file of that format."""
+    if format == "parquet":
+        return _parquet(table)
+    if format == "jsonl":
+        rows = table.to_pylist()
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    buffer = io.BytesIO()
+    # CSV knows no structs: scores.vinyl, answers.vinyl, thresholds.vinyl.
+    pa.csv.write_csv(table.flatten(), buffer)
+    return buffer.getvalue()
 
 
 def _facts_table(facts: Sequence[Facts], schema: pa.Schema) -> pa.Table:
@@ -183,18 +236,6 @@ def _struct(
     columns = [pa.array(np.ascontiguousarray(values_NL[:, at])) for at in range(len(labels))]
     mask = None if null_N is None else pa.array(null_N)
     return pa.StructArray.from_arrays(columns, names=list(labels), mask=mask)
-
-
-def _written(table: pa.Table, format: Format) -> bytes:  # noqa: A002 - as above
-    if format == "parquet":
-        return _parquet(table)
-    if format == "jsonl":
-        rows = table.to_pylist()
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    buffer = io.BytesIO()
-    # CSV knows no structs: scores.vinyl, answers.vinyl, thresholds.vinyl.
-    pa.csv.write_csv(table.flatten(), buffer)
-    return buffer.getvalue()
 
 
 def _parquet(table: pa.Table) -> bytes:

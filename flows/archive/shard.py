@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from flows.archive.rows import (
 from flows.encoders import EncoderSource
 from flows.errors import NotFound
 from flows.pixel_feed import PixelFeed, Unreadable
+from flows.tombstones import Forgotten
 from model.encoder import ClipEncoder
 
 
@@ -51,6 +53,9 @@ class ShardDone:
 
 
 _DONE = TypeAdapter(ShardDone)
+_PART = re.compile(
+    rf"labels/(?P<question>\w+)/(?P<shard>\w+)-\w+\.(?P<format>{'|'.join(get_args(Format))})"
+)
 
 Counted = Callable[[int], None]
 """Told how many more pictures are done; what it raises ends the shard."""
@@ -99,12 +104,29 @@ class Keys:
         return f"embeddings/{self.encoder_id}/{shard_id}.parquet"
 
 
+def keys_of_part(part: str) -> tuple[Keys, str] | None:
+    """Return what a part belongs to, and its shard's id; None for the key of anything else.
+
+    The part's name says nothing of the encoder.
+    """
+    found = _PART.fullmatch(part)
+    if found is None:
+        return None
+    format_ = cast("Format", found["format"])
+    return Keys(question_id=found["question"], encoder_id="", format=format_), found["shard"]
+
+
 def read_done(output: Output, keys: Keys, shard_id: str) -> ShardDone | None:
     """Return what is in the part of a shard; None while it is not done."""
     try:
         return _DONE.validate_json(output.get(keys.done(shard_id)))
     except NotFound:
         return None
+
+
+def write_done(output: Output, keys: Keys, shard_id: str, done: ShardDone) -> None:
+    """Note what is in the part of a shard."""
+    output.put(keys.done(shard_id), _DONE.dump_json(done))
 
 
 class Labeller:
@@ -123,6 +145,7 @@ class Labeller:
         source: EncoderSource,
         reader: Reader,
         keep_embeddings: bool,
+        forgotten: Forgotten,
     ) -> None:
         self._output = output
         self._keys = keys
@@ -130,6 +153,7 @@ class Labeller:
         self._source = source
         self._reader = reader
         self._keep = keep_embeddings
+        self._forgotten = forgotten
         self._loading = threading.Lock()
         self._encoding = threading.Lock()
         self._ready: tuple[ClipEncoder, int, PixelFeed] | None = None
@@ -178,24 +202,25 @@ class Labeller:
         else:
             counted(len(before.facts))
             embedded = before
+        embedded = self._without_forgotten(embedded)
         if embedded is not kept and (self._keep or kept is not None):
             self._output.put(kept_key, embedded_to_parquet(embedded))
-        answers = answer(embedded, self._question, self._keys.format)
-        sha256 = hashlib.sha256(answers.data).hexdigest()
+        data, counts = answer(embedded, self._question, self._keys.format)
+        sha256 = hashlib.sha256(data).hexdigest()
         done = ShardDone(
             key=self._keys.part(shard.id, sha256),
             sha256=sha256,
             pictures=len(embedded.facts),
-            labelled=answers.labelled,
-            yes=answers.yes,
-            errors=answers.errors,
+            labelled=counts.labelled,
+            yes=counts.yes,
+            errors=counts.errors,
             to_retry=sum(each.transient for each in embedded.facts),
         )
-        self._output.put(done.key, answers.data)
+        self._output.put(done.key, data)
         # It says that there is something to retry, so it is there as long as the note says so.
         if done.to_retry:
             self._output.put(unfinished_key, embedded_to_parquet(embedded))
-        self._output.put(self._keys.done(shard.id), _DONE.dump_json(done))
+        write_done(self._output, self._keys, shard.id, done)
         if before is not None and not done.to_retry:
             self._output.delete(unfinished_key)
         return done
@@ -213,10 +238,18 @@ class Labeller:
     def _completed(self, before: Embedded, entries: Sequence[Entry], counted: Counted) -> Embedded:
         """Return the shard with what may be had by now read again; nothing else is."""
         uris = before.to_retry
-        rest = before.without(uris)
+        rest = before.without(lambda each: each.uri in uris)
         counted(len(rest.facts))
         again = [entry for entry in entries if self._reader.uri(entry) in uris]
         return self._in_order(rest.plus(self._embedded(again, counted)), entries)
+
+    def _without_forgotten(self, embedded: Embedded) -> Embedded:
+        """Return the shard without what was forgotten; itself if it has nothing of it."""
+
+        def covered(each: Facts) -> bool:
+            return self._forgotten.covers(each.uri, sha256=each.sha256)
+
+        return embedded.without(covered) if any(map(covered, embedded.facts)) else embedded
 
     def _in_order(self, embedded: Embedded, entries: Sequence[Entry]) -> Embedded:
         """Return the rows as the plan has them, or by address: those come as they are answered."""
@@ -225,6 +258,8 @@ class Labeller:
 
     def _embedded(self, entries: Sequence[Entry], counted: Counted) -> Embedded:
         encoder, batch_size, feed = self._loaded()
+        # What was forgotten is not asked for again, either.
+        entries = [each for each in entries if not self._forgotten.names(each.name)]
         shard = _Reading()
         vectors: list[NDArray[np.float16]] = []
         batch: list[NDArray[np.uint8]] = []

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.archive.places import new_output
 from flows.errors import Permanent
 from flows.exchange.pictures import Picture
-from flows.locations import bucket_at, is_object
+from flows.locations import is_object
 from flows.workspace import Workspace
 
 PICTURES = "data"
@@ -41,13 +42,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def picture_writer(
     workspace: Workspace, folder: Path, pictures_at: str | None
 ) -> Callable[[Picture, bytes], None]:
-    """Return what writes a picture: under `pictures_at` where that is in a bucket, else into `folder`."""
+    """Return what writes a picture: under `pictures_at` where that is in a bucket, else into `folder`.
+
+    A bucket is made if need be, and written to once, so that wrong keys are told of before anything
+    is read; UnsafeStore is raised for one in which two writers could both win.
+    """
     if pictures_at is not None and is_object(pictures_at):
-        store, prefix = bucket_at(workspace, pictures_at)
-        prefix = prefix.rstrip("/")
+        place = new_output(workspace, pictures_at)
 
         def put(picture: Picture, data: bytes) -> None:
-            store.put(f"{prefix}/{picture.name}".lstrip("/"), data)
+            place.put(picture.name, data)
 
         return put
     beside = folder / PICTURES

@@ -86,6 +86,39 @@ def test_a_cut_off_body_is_truncated_not_corrupt(format_name: str) -> None:
     assert reason_for(data[: len(data) * 2 // 3]) == Reason.TRUNCATED
 
 
+@pytest.mark.parametrize(
+    ("format_name", "options"),
+    [
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("PNG", {}),
+        ("WEBP", {}),
+        ("GIF", {}),
+        ("AVIF", {}),
+        ("BMP", {}),
+        ("TIFF", {}),
+    ],
+)
+def test_wherever_a_file_is_cut_off_it_is_refused_or_shows_every_pixel(
+    format_name: str, options: dict[str, object]
+) -> None:
+    """None that lacks pixels is kept: what can be missing is an end mark, or a checksum."""
+    data = encoded(picture(2), format_name, **options)
+    whole = decode(data)
+    refused = 0
+    for size in {
+        *(len(data) * part // 40 for part in range(1, 40)),
+        *range(len(data) - 30, len(data)),
+    }:
+        try:
+            examine(data[:size])
+        except ImageRejected:
+            refused += 1
+        else:
+            assert decode(data[:size]).tobytes() == whole.tobytes()
+    assert refused >= 39
+
+
 def test_a_jpeg_that_lacks_only_its_last_byte_is_truncated() -> None:
     assert reason_for(encoded(picture(2), "JPEG")[:-1]) == Reason.TRUNCATED
 

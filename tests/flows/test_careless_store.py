@@ -13,7 +13,7 @@ from cyclopts import App
 
 from flows.archive.places import FolderOutput
 from flows.cli import app
-from flows.errors import UnsafeStore
+from flows.errors import StoreRefused, UnsafeStore
 from flows.objects import ObjectStore
 from flows.runs import (
     collect_flow,
@@ -166,9 +166,14 @@ def test_it_is_refused_by_every_flow(
     assert list(ObjectStore(bucket).list()) == []
 
 
-@pytest.mark.parametrize(
-    "command", ["label pictures --out s3://tests/{out}", "copy --to s3://tests/{out}"]
+WRITE_ELSEWHERE = (
+    "label pictures --out s3://tests/{out}",
+    "copy --to s3://tests/{out}",
+    "export --format coco exported --pictures --pictures-at s3://tests/{out}",
 )
+
+
+@pytest.mark.parametrize("command", WRITE_ELSEWHERE)
 def test_what_is_written_to_is_asked_and_not_the_projects_own_bucket_alone(
     command: str,
     store_server: RunningStore,
@@ -185,6 +190,24 @@ def test_what_is_written_to_is_asked_and_not_the_projects_own_bucket_alone(
         with pytest.raises(UnsafeStore, match="does not honour If-None-Match"):
             app(command.format(out=out).split(), exit_on_error=False)
     assert list(ObjectStore(bucket.model_copy(update={"prefix": out})).list()) == []
+
+
+@pytest.mark.parametrize("command", WRITE_ELSEWHERE)
+def test_keys_that_do_not_open_the_other_place_are_told_of_before_the_work(
+    command: str,
+    store_server: RunningStore,
+    bucket: Settings,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In one sentence, with no picture read: the project itself has none here."""
+    out = f"{bucket.prefix}-out"
+    with run_proxy(store_server) as proxy:
+        use(bucket.model_copy(update={"endpoint": proxy.endpoint}), monkeypatch)
+        proxy.strikes = lambda method, path: "expired" if out in path else None
+        with pytest.raises(StoreRefused):
+            app(command.format(out=out).split(), exit_on_error=False)
+    assert not (root / "exported").exists()
 
 
 def test_a_folder_without_hard_links_is_refused(tmp_path: Path) -> None:
