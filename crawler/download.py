@@ -7,7 +7,7 @@ import hashlib
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -202,8 +202,9 @@ class _Attempt:
             await self._require_lease(host)  # it may have been lost in the meantime
             self._started = time.monotonic()
             try:
-                async with asyncio.timeout(self._all.left_s(self._turn)) as self._limit:
-                    yield
+                with self._visit(host):
+                    async with asyncio.timeout(self._all.left_s(self._turn)) as self._limit:
+                        yield
             except TimeoutError:
                 gates.failed(host, weight=_TIMEOUT_WEIGHT)
                 raise
@@ -230,6 +231,9 @@ class _Attempt:
     async def _require_lease(self, host: str) -> None:
         if self._all.leases is not None and not await self._all.leases.hold(host):
             raise _HeldElsewhere
+
+    def _visit(self, host: str) -> AbstractContextManager[None]:
+        return nullcontext() if self._all.leases is None else self._all.leases.visit(host)
 
     def _rest(self, host: str, seconds: float) -> None:
         """Let no other worker visit the host before; our own gates see to ourselves."""

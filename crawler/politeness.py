@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +28,9 @@ class HostLeases(Protocol):
         It is taken if it is free, and renewed if it is about to run out. Cheap when held: it is
         asked before every request.
         """
+
+    def visit(self, host: str) -> AbstractContextManager[None]:
+        """Return what a request to a host that is held is made in: it is not given back meanwhile."""
 
     def rest(self, host: str, seconds: float) -> None:
         """Have whoever visits `host` next, in whatever process, leave it alone for that long.

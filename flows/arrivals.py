@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flows.conditions import sql_text
 from flows.encoders import EncoderSource
 from flows.id_sets import IdSet
+from flows.memory import give_memory_back
 from flows.prelabel import calibrations
 from flows.rows import PRELABELS
 from flows.workspace import Workspace
@@ -58,6 +59,7 @@ def prelabel_arrivals(workspace: Workspace, source: EncoderSource) -> int:
             if sum(map(len, waiting)) >= COMMITTED_AT_ONCE:
                 catalog.add_prelabels(pa.concat_tables(waiting))
                 waiting = []
+                give_memory_back()
         if waiting:
             catalog.add_prelabels(pa.concat_tables(waiting))
     return count

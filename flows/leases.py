@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote, unquote
@@ -65,6 +67,10 @@ class _Held:
     """On the monotonic clock: from then on it is not counted on."""
     rests_until: float = 0.0
     """On the monotonic clock."""
+    asked: float = math.inf
+    """When it was last asked for, on the monotonic clock; infinite if it is kept to the end."""
+    visits: int = 0
+    """Requests under way."""
 
 
 class BucketLeases:
@@ -72,7 +78,8 @@ class BucketLeases:
 
     `owner` is for people who read the bucket; each instance is told apart besides. A lease lasts
     `ttl_s` seconds, is renewed in the background three times as often, and given back when this is
-    closed; that of a worker that was killed runs out. A context manager.
+    closed, or no request has been made to the host for `ttl_s`; that of a worker that was killed
+    runs out. A context manager.
     """
 
     def __init__(self, store: ObjectStore, owner: str, *, ttl_s: float = 120.0) -> None:
@@ -102,22 +109,29 @@ class BucketLeases:
     async def hold(self, host: str) -> bool:
         """Return whether this worker holds `host` (a netloc, or a name) now; take it if it is free.
 
-        Costs nothing when it is held; asks the store when it is not. Raises what `ObjectStore` does.
+        For the next request, which is made within a `visit`. Costs nothing when it is held; asks the
+        store when it is not. Raises what `ObjectStore` does.
         """
-        name = registrable_host(host)
-        if self._holds(name):
+        name, now = registrable_host(host), time.monotonic()
+        if self._holds(name, now):
             return True
-        return await asyncio.to_thread(self.take, name)
+        return await asyncio.to_thread(self._take, name, now)
 
     def take(self, host: str) -> bool:
-        """Do what `hold` does, for callers without an event loop."""
-        name = registrable_host(host)
+        """Do what `hold` does, without an event loop, and keep the host until this is closed."""
+        return self._take(registrable_host(host), math.inf)
+
+    def _take(self, name: str, asked: float) -> bool:
         with self._lock_of(name):
-            if self._holds(name):
+            if self._holds(name, asked):
                 return True
             if self._closed:
                 return False
-            held = self._write(name, self._held.get(name))
+            before = self._held.get(name)
+            held = self._write(name, before)
+            if held is not None:
+                held.asked = asked if before is None else max(asked, before.asked)
+                held.visits = 0 if before is None else before.visits
             with self._lock:
                 if held is None:
                     self._held.pop(name, None)
@@ -125,6 +139,23 @@ class BucketLeases:
                     self._held[name] = held
                     self._start_renewing()
             return held is not None
+
+    @contextmanager
+    def visit(self, host: str) -> Iterator[None]:
+        """Keep a host that is held for as long as a request to it is under way."""
+        name = registrable_host(host)
+        self._count(name, 1)
+        try:
+            yield
+        finally:
+            self._count(name, -1)
+
+    def _count(self, name: str, visits: int) -> None:
+        with self._lock:
+            held = self._held.get(name)
+            if held is not None:
+                held.visits = max(0, held.visits + visits)  # it may have been taken anew since
+                held.asked = max(held.asked, time.monotonic())
 
     def rest(self, host: str, seconds: float) -> None:
         """Have whoever visits `host` next leave it alone until `seconds` from now.
@@ -161,10 +192,13 @@ class BucketLeases:
                     # It runs out by itself, and an error here would hide the one that ends the run.
                     continue
 
-    def _holds(self, host: str) -> bool:
+    def _holds(self, host: str, asked: float) -> bool:
         with self._lock:
             held = self._held.get(host)
-            return held is not None and time.monotonic() < held.ends - self._ttl_s * _RESERVE
+            if held is None or time.monotonic() >= held.ends - self._ttl_s * _RESERVE:
+                return False
+            held.asked = max(held.asked, asked)
+            return True
 
     def _lock_of(self, host: str) -> threading.Lock:
         with self._lock:
@@ -211,13 +245,19 @@ class BucketLeases:
 
     def _renew(self, host: str) -> None:
         with self._lock_of(host):
-            held = self._held.get(host)
-            if held is None:
-                return
+            with self._lock:
+                held = self._held.get(host)
+                if held is None:
+                    return
+                idle = held.visits == 0 and time.monotonic() - held.asked > self._ttl_s
+                if idle:
+                    del self._held[host]
             try:
-                renewed = self._write(host, held)
+                renewed = self._write(host, held, released=idle)
             except CratedigError:
                 return  # it is tried again; when it has run out, `hold` asks the store and raises
+            if idle:
+                return
             with self._lock:
                 if renewed is None:
                     del self._held[host]

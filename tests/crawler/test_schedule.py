@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 
 from aiohttp import web
 
@@ -154,6 +154,10 @@ class Leases:
             self.asked_again.set()
         self.asked.append(host)
         return self._owners.setdefault(host, self._owner) == self._owner
+
+    def visit(self, host: str) -> AbstractContextManager[None]:
+        """Be told of a request that is under way."""
+        return nullcontext()
 
     def rest(self, host: str, seconds: float) -> None:
         """Be told what the host asks of whoever comes next."""

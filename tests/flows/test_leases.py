@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -75,6 +76,40 @@ def test_a_lease_is_renewed_for_as_long_as_it_is_held(object_store: ObjectStore)
         until(lambda: object_store.clock().timestamp() > first_end)
         assert not two.take(HOST)
         assert one.take(HOST)
+
+
+def test_a_host_that_nothing_is_asked_of_any_more_is_given_back(object_store: ObjectStore) -> None:
+    """To whoever wants it; hosts that are visited, or were taken to the end, are not."""
+    with (
+        BucketLeases(object_store, "one", ttl_s=TTL_S) as one,
+        BucketLeases(object_store, "two", ttl_s=TTL_S) as two,
+    ):
+        for host in ("done.org", "slow.org", "asked.org"):
+            assert asyncio.run(one.hold(host))
+        assert one.take("kept.org")
+        with one.visit("slow.org"):
+
+            def given_back() -> bool:
+                assert asyncio.run(one.hold("asked.org"))
+                return two.take("done.org")
+
+            until(given_back)
+            assert not any(two.take(host) for host in ("slow.org", "asked.org", "kept.org"))
+        until(lambda: two.take("slow.org"))
+        assert not asyncio.run(one.hold("done.org"))
+        assert not two.take("kept.org")
+
+
+def test_a_host_that_was_given_back_is_still_left_alone_for_as_long_as_it_asked(
+    object_store: ObjectStore,
+) -> None:
+    with BucketLeases(object_store, "one", ttl_s=TTL_S) as one:
+        assert asyncio.run(one.hold(HOST))
+        rests_until = object_store.clock().timestamp() + 3 * TTL_S
+        one.rest(HOST, 3 * TTL_S)
+        with BucketLeases(object_store, "two", ttl_s=TTL_S) as two:
+            until(lambda: two.take(HOST))
+            assert object_store.clock().timestamp() >= rests_until - 1
 
 
 def test_the_lease_of_a_killed_worker_runs_out(bucket: Settings, object_store: ObjectStore) -> None:
