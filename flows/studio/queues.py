@@ -132,6 +132,10 @@ class Queues:
         """
         view = self._reader.recent()
         rows, may_be_asked = self._ordered(view, label, order)
+        if not may_be_asked[rows].any():
+            # That nothing waits is not said before the store has been asked.
+            view = self._reader.view()
+            rows, may_be_asked = self._ordered(view, label, order)
 
         def choose(held: Held) -> tuple[QueuePage, list[str]]:
             others = _rows(view, held.others)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import uuid4
 
 import numpy as np
@@ -16,6 +17,7 @@ from flows.rows import DecisionRow
 from flows.workspace import Workspace
 from tests.conftest import RunningStore
 from tests.flows.studio_data import (
+    START,
     Drawn,
     Wire,
     decide,
@@ -374,3 +376,40 @@ def test_a_second_tab_goes_on_when_the_first_is_closed(desk: Desk) -> None:
     desk.page.close(run_before_unload=True)
     first = f"/pictures/{desk.project.drawings[6].sha256}/thumbnail.jpg"
     expect(second.locator("#small")).to_have_attribute("src", first, timeout=20_000)
+
+
+@pytest.mark.parametrize("path", ["/label", "/label/grid"])
+def test_where_nothing_waits_a_picture_that_comes_back_appears_by_itself(
+    desk: Desk, path: str
+) -> None:
+    """Another reviewer's answer is taken back, in the bucket alone: no studio is told."""
+    catalog, picture = desk.project.workspace.catalog, desk.project.drawings[3]
+    answered = [
+        DecisionRow(
+            sha256=each.sha256,
+            label=desk.label,
+            answer="unsure",
+            who="somebody",
+            at=START + timedelta(hours=1),
+            score=None,
+            note="",
+        )
+        for each in desk.project.drawings
+    ]
+    catalog.add_decisions(answered)
+
+    def known() -> bool:
+        queue = f"{desk.project.address}/api/queue?label={desk.label}"
+        found = desk.page.request.get(queue).json()
+        return bool(found["total"] == found["held"] == 0)
+
+    until(known)
+    desk.page.goto(f"{desk.project.address}{path}?label={desk.label}")
+    expect(desk.page.locator("#blank")).to_have_text(
+        f"Nothing waits for a decision about {desk.label}."
+    )
+    back = dataclasses.replace(answered[3], at=START + timedelta(hours=2), note=RETRACTED)
+    catalog.add_decisions([back])
+    shown = desk.page.locator(f"main img[src='/pictures/{picture.sha256}/thumbnail.jpg']")
+    expect(shown.first).to_be_visible(timeout=30_000)
+    expect(desk.page.locator("#waiting")).to_have_text("1")
