@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -345,6 +346,44 @@ def another_tab(desk: Desk, path: str = "/label") -> Page:
     page = desk.page.context.new_page()
     page.goto(f"{desk.project.address}{path}?label={desk.label}&order=uncertain")
     return page
+
+
+def duplicate(page: Page, address: str) -> Page:
+    """A new tab with a copy of the storage of `page`, as "Duplicate tab" makes one."""
+    with page.expect_popup() as opened:
+        page.evaluate("(address) => void open(address)", address)
+    return opened.value
+
+
+def test_a_duplicated_tab_is_not_asked_what_its_original_is(desk: Desk) -> None:
+    second = duplicate(desk.page, desk.page.url)
+    expect(second.locator("#blank")).to_contain_text("The last 11 pictures are in another tab")
+    desk.expect_shown(6)
+
+
+def test_nor_is_one_that_was_duplicated_where_nothing_is_labelled(desk: Desk) -> None:
+    queue, images = desk.page.url, f"{desk.project.address}/images"
+    desk.page.goto(images)
+    expect(desk.page.locator("main img").first).to_be_visible()
+    second = duplicate(desk.page, images)
+    expect(second.locator("main img").first).to_be_visible()
+    desk.page.goto(queue)
+    desk.expect_shown(6)
+    second.goto(queue)
+    expect(second.locator("#blank")).to_contain_text("The last 11 pictures are in another tab")
+
+
+def test_a_tab_keeps_its_name_through_a_reload(desk: Desk) -> None:
+    store = desk.project.workspace.store
+
+    def tabs() -> list[str]:
+        return list(json.loads(store.get(f"screens/{desk.label}.json")))
+
+    before = tabs()
+    assert len(before) == 1
+    with desk.page.expect_response(re.compile("/api/queue[?]")):
+        desk.page.reload()
+    until(lambda: tabs() == before)
 
 
 def test_what_teaches_most_is_asked_first_unless_told_otherwise(desk: Desk) -> None:

@@ -1,7 +1,8 @@
 // A label's queue, as the studio deals it out to this tab, and what to say when others have the rest.
 
 import { post } from "./post.js";
-import { holder, reviewer } from "./reviewer.js";
+import { reviewer } from "./reviewer.js";
+import { tab } from "./tab.js";
 
 // How long an empty page waits before it looks again: longer each time, because each asks the store.
 const FIRST_WAIT_MS = 3000;
@@ -27,7 +28,7 @@ export class Queue {
   }
 
   async #ask(from) {
-    const query = new URLSearchParams({ ...this.#asked, holder: holder(), reviewer: reviewer() });
+    const query = new URLSearchParams({ ...this.#asked, holder: tab, reviewer: reviewer() });
     if (from) query.set("after", from);
     let answer;
     try {
@@ -91,7 +92,7 @@ export class Queue {
   }
 
   #tell(what, options) {
-    return post(`/api/queue/${what}`, { label: this.#asked.label, holder: holder() }, options);
+    return post(`/api/queue/${what}`, { label: this.#asked.label, holder: tab }, options);
   }
 }
 
