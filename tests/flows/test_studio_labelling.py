@@ -321,13 +321,19 @@ def test_a_disagreement_is_shown_with_who_said_what_and_settled_by_an_answer(des
     expect(desk.page.locator("#blank")).to_contain_text("Nothing waits")
 
 
-def test_a_cluster_is_decided_by_one_key_but_for_what_was_pulled_out(desk: Desk) -> None:
-    """And taken back by another."""
+def embed(desk: Desk) -> list[str]:
+    """Have the drawings lie in two clusters, the even and the odd; return their ids."""
     random = np.random.default_rng(0)
     near = np.eye(2, 8)[[index % 2 for index in range(12)]] + 0.01 * random.normal(size=(12, 8))
     vectors = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
     ids = [each.sha256 for each in desk.project.drawings]
     desk.project.workspace.catalog.add_embeddings("near", ids, vectors)
+    return ids
+
+
+def test_a_cluster_is_decided_by_one_key_but_for_what_was_pulled_out(desk: Desk) -> None:
+    """And taken back by another."""
+    ids = embed(desk)
     desk.page.goto(f"{desk.project.address}/label/clusters?label={desk.label}")
     tiles = desk.page.locator("#sheet .tile")
     expect(tiles.first).to_be_focused()
@@ -339,6 +345,24 @@ def test_a_cluster_is_decided_by_one_key_but_for_what_was_pulled_out(desk: Desk)
     until(lambda: desk.answers() == dict.fromkeys([shown[0], *shown[2:]], "yes"))
     desk.page.keyboard.press("z")
     until(lambda: desk.answers() == {})
+
+
+def test_two_reviewers_are_not_shown_the_same_clusters(desk: Desk, browser: Browser) -> None:
+    embed(desk)
+    clusters = f"{desk.project.address}/label/clusters?label={desk.label}"
+    desk.page.goto(clusters)
+    tiles = desk.page.locator("#sheet .tile")
+    expect(tiles.first).to_be_focused()
+    desk.page.locator("#reviewer").fill("Anna")
+    desk.page.reload()
+    expect(tiles.first).to_be_focused()
+    context = browser.new_context()
+    colleague = context.new_page()
+    colleague.goto(clusters)
+    expect(colleague.locator("#blank")).to_contain_text(
+        "The last 11 pictures are on the screen of Anna"
+    )
+    context.close()
 
 
 def another_tab(desk: Desk, path: str = "/label") -> Page:
@@ -391,8 +415,9 @@ def test_what_teaches_most_is_asked_first_unless_told_otherwise(desk: Desk) -> N
     expect(desk.page.locator("#order")).to_have_value("teaching")
 
 
-@pytest.mark.parametrize("path", ["/label", "/label/grid"])
+@pytest.mark.parametrize("path", ["/label", "/label/grid", "/label/clusters"])
 def test_a_second_tab_is_told_who_has_the_rest_and_can_take_it_over(desk: Desk, path: str) -> None:
+    embed(desk)
     second = another_tab(desk, path)
     expect(second.locator("#blank")).to_contain_text("The last 11 pictures are in another tab")
     second.locator("#take-over").click()
@@ -417,11 +442,12 @@ def test_a_second_tab_goes_on_when_the_first_is_closed(desk: Desk) -> None:
     expect(second.locator("#small")).to_have_attribute("src", first, timeout=20_000)
 
 
-@pytest.mark.parametrize("path", ["/label", "/label/grid"])
+@pytest.mark.parametrize("path", ["/label", "/label/grid", "/label/clusters"])
 def test_where_nothing_waits_a_picture_that_comes_back_appears_by_itself(
     desk: Desk, path: str
 ) -> None:
     """Another reviewer's answer is taken back, in the bucket alone: no studio is told."""
+    embed(desk)
     catalog, picture = desk.project.workspace.catalog, desk.project.drawings[3]
     answered = [
         DecisionRow(

@@ -9,18 +9,20 @@ const FIRST_WAIT_MS = 3000;
 const LAST_WAIT_MS = 15_000;
 
 export class Queue {
+  #path;
   #asked; // what is asked for, but for where a page starts
   #watching = null; // what tells one `watch` from those before it
 
-  constructor({ label, order, limit }) {
-    this.#asked = { label, order, limit };
+  constructor({ path = "/api/queue", ...asked }) {
+    this.#path = path;
+    this.#asked = asked;
     // Others are asked what this tab leaves undecided.
     addEventListener("pagehide", () => this.#tell("release", { keepalive: true }).catch(() => undefined));
   }
 
   /**
    * Return the page that starts after the picture `from` ("": the first): {pictures, total, next,
-   * held, holders}, where `next` is null on the last. Throws an Error with a sentence.
+   * held, holders}, where `next` is null on the last; of clusters all there is. Throws an Error with a sentence.
    */
   async page(from) {
     this.unwatch();
@@ -32,7 +34,7 @@ export class Queue {
     if (from) query.set("after", from);
     let answer;
     try {
-      answer = await fetch(`/api/queue?${query}`);
+      answer = await fetch(`${this.#path}?${query}`);
     } catch {
       throw new Error("The studio does not answer.");
     }
@@ -79,7 +81,8 @@ export class Queue {
       if (this.#watching !== watch) return;
       const found = await this.#ask("").catch(() => ({ held, pictures: [] })); // it is asked again
       if (this.#watching !== watch) return;
-      if (found.held !== held || found.pictures.some((each) => !each.again && isNew(each))) {
+      const pictures = found.pictures ?? found.clusters.flat();
+      if (found.held !== held || pictures.some((each) => !each.again && isNew(each))) {
         again();
         return;
       }
