@@ -18,6 +18,9 @@ router = APIRouter(prefix="/api", tags=["studio"])
 
 MAX_QUEUE = 200
 
+Holder = Annotated[str, Query(pattern=r"^[0-9a-z-]{0,40}$")]
+Reviewer = Annotated[str, Query(max_length=60, pattern=REVIEWER)]
+
 SIGN_INS_A_MINUTE = 10
 """Of one client, right or wrong: a token cannot be found by trying."""
 
@@ -92,8 +95,8 @@ def queue(
     limit: Annotated[int, Query(ge=1, le=MAX_QUEUE)] = 60,
     after: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$")] = None,
     order: Order = "teaching",
-    holder: Annotated[str, Query(pattern=r"^[0-9a-z-]{0,40}$")] = "",
-    reviewer: Annotated[str, Query(max_length=60, pattern=REVIEWER)] = "",
+    holder: Holder = "",
+    reviewer: Reviewer = "",
 ) -> Queue:
     """Return pictures of `label` to ask about, in that order; `holder` is the tab that asks."""
     queues, reader = request.app.state.queues, request.app.state.reader

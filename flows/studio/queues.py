@@ -6,9 +6,9 @@ import dataclasses
 import random
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,8 @@ ORDERS: Mapping[Order, str] = {
 """What each order is called on the page."""
 
 OF_UNDECIDED = frozenset({"teaching", "uncertain", "highest", "newest", "drift"})
+
+T = TypeVar("T")
 
 _CHOSEN = 200
 _CANDIDATES = 5_000  # the most uncertain: `choose` looks closely at 2,000 of them, half by lot
@@ -132,6 +134,10 @@ class Queues:
         """
         view = self._reader.recent()
         rows, may_be_asked = self._ordered(view, label, order)
+        if not may_be_asked[rows].any():
+            # That nothing waits is not said before the store has been asked.
+            view = self._reader.view()
+            rows, may_be_asked = self._ordered(view, label, order)
 
         def choose(held: Held) -> tuple[QueuePage, list[str]]:
             others = _rows(view, held.others)
@@ -159,6 +165,17 @@ class Queues:
             ids = [view.pictures.ids[row] for row in still]
             return found, ids + [each.picture.sha256 for each in asked]
 
+        return self.lend(label, choose, holder=holder, who=who)
+
+    def lend(
+        self,
+        label: str,
+        choose: Callable[[Held], tuple[T, Iterable[str]]],
+        *,
+        holder: str,
+        who: str,
+    ) -> T:
+        """Return what `choose` makes of what is on screens; the ids beside it are on `holder`'s now."""
         workspace = self._reader.workspace()
         tab = holder if label in workspace.project.taxonomy().names else ""
         return self._leases.deal(workspace.store, label, tab, choose, who=who)

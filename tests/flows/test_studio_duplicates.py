@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from flows.workspace import Workspace
 from tests.conftest import RunningStore
 from tests.crawler.pictures import encoded, picture
 from tests.flows.catalog_rows import image
-from tests.flows.studio_data import make_project, serving
+from tests.flows.studio_data import Wire, make_project, serving, write_configuration
 
 OURS = {"x-cratedig-studio": "1"}
 
@@ -34,6 +35,8 @@ class Copies:
     copies: tuple[str, str]
     other: str
     address: str
+    wire: Wire
+    """Between the studio and the store."""
 
     @property
     def catalog(self) -> Catalog:
@@ -55,15 +58,18 @@ def project(
     store_server: RunningStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Copies]:
     root = tmp_path_factory.mktemp("project")
-    workspace = make_project(root, store_server)
+    prefix, wire = f"studio-{uuid4().hex[:12]}", Wire(store_server.endpoint)
+    workspace = make_project(root / "direct", store_server, prefix=prefix)
+    write_configuration(root / "wired", wire.endpoint, store_server, prefix)
     whole = picture(1, (400, 300))
     drawn = [whole, whole.resize((300, 225)), whole.resize((200, 150)), picture(2)]
     rows = [_row(each, number) for number, each in enumerate(drawn)]
     workspace.catalog.add_images(rows)
     assert mark_duplicates(workspace.catalog).duplicates == 2
     original, larger, smaller, other = (each.sha256 for each in rows)
-    with serving(root) as address:
-        yield Copies(workspace, original, (larger, smaller), other, address)
+    with serving(root / "wired") as address:
+        yield Copies(workspace, original, (larger, smaller), other, address, wire)
+    wire.cut()
 
 
 @pytest.fixture
@@ -155,3 +161,19 @@ def test_what_was_said_about_a_forgotten_picture_is_forgotten(project: Copies) -
     take_out(project.catalog, project.copies[0], who="me")
     forget(project.workspace, sha256s=[project.copies[0]])
     assert project.catalog.verdicts() == []
+
+
+def test_a_split_that_the_store_does_not_take_says_why_and_can_be_tried_again(
+    page: Page, project: Copies
+) -> None:
+    split = page.locator("[data-do=split]").last
+    project.wire.cut()
+    split.click()
+    saving = page.locator("#saving")
+    expect(saving).to_have_attribute("data-state", "failing", timeout=60_000)
+    expect(saving).to_contain_text(f"The store at {project.wire.endpoint} cannot be reached")
+    expect(saving).to_contain_text("Then reload the page: it shows what stands.")
+    project.wire.mend()
+    expect(page.locator(".member")).to_have_count(3)
+    split.click()
+    expect(page.locator(".member")).to_have_count(2, timeout=30_000)

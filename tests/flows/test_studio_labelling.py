@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import uuid4
 
 import numpy as np
@@ -16,6 +18,7 @@ from flows.rows import DecisionRow
 from flows.workspace import Workspace
 from tests.conftest import RunningStore
 from tests.flows.studio_data import (
+    START,
     Drawn,
     Wire,
     decide,
@@ -318,13 +321,19 @@ def test_a_disagreement_is_shown_with_who_said_what_and_settled_by_an_answer(des
     expect(desk.page.locator("#blank")).to_contain_text("Nothing waits")
 
 
-def test_a_cluster_is_decided_by_one_key_but_for_what_was_pulled_out(desk: Desk) -> None:
-    """And taken back by another."""
+def embed(desk: Desk) -> list[str]:
+    """Have the drawings lie in two clusters, the even and the odd; return their ids."""
     random = np.random.default_rng(0)
     near = np.eye(2, 8)[[index % 2 for index in range(12)]] + 0.01 * random.normal(size=(12, 8))
     vectors = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
     ids = [each.sha256 for each in desk.project.drawings]
     desk.project.workspace.catalog.add_embeddings("near", ids, vectors)
+    return ids
+
+
+def test_a_cluster_is_decided_by_one_key_but_for_what_was_pulled_out(desk: Desk) -> None:
+    """And taken back by another."""
+    ids = embed(desk)
     desk.page.goto(f"{desk.project.address}/label/clusters?label={desk.label}")
     tiles = desk.page.locator("#sheet .tile")
     expect(tiles.first).to_be_focused()
@@ -338,6 +347,24 @@ def test_a_cluster_is_decided_by_one_key_but_for_what_was_pulled_out(desk: Desk)
     until(lambda: desk.answers() == {})
 
 
+def test_two_reviewers_are_not_shown_the_same_clusters(desk: Desk, browser: Browser) -> None:
+    embed(desk)
+    clusters = f"{desk.project.address}/label/clusters?label={desk.label}"
+    desk.page.goto(clusters)
+    tiles = desk.page.locator("#sheet .tile")
+    expect(tiles.first).to_be_focused()
+    desk.page.locator("#reviewer").fill("Anna")
+    desk.page.reload()
+    expect(tiles.first).to_be_focused()
+    context = browser.new_context()
+    colleague = context.new_page()
+    colleague.goto(clusters)
+    expect(colleague.locator("#blank")).to_contain_text(
+        "The last 11 pictures are on the screen of Anna"
+    )
+    context.close()
+
+
 def another_tab(desk: Desk, path: str = "/label") -> Page:
     """A second tab of the same reviewer on the same queue."""
     page = desk.page.context.new_page()
@@ -345,13 +372,52 @@ def another_tab(desk: Desk, path: str = "/label") -> Page:
     return page
 
 
+def duplicate(page: Page, address: str) -> Page:
+    """A new tab with a copy of the storage of `page`, as "Duplicate tab" makes one."""
+    with page.expect_popup() as opened:
+        page.evaluate("(address) => void open(address)", address)
+    return opened.value
+
+
+def test_a_duplicated_tab_is_not_asked_what_its_original_is(desk: Desk) -> None:
+    second = duplicate(desk.page, desk.page.url)
+    expect(second.locator("#blank")).to_contain_text("The last 11 pictures are in another tab")
+    desk.expect_shown(6)
+
+
+def test_nor_is_one_that_was_duplicated_where_nothing_is_labelled(desk: Desk) -> None:
+    queue, images = desk.page.url, f"{desk.project.address}/images"
+    desk.page.goto(images)
+    expect(desk.page.locator("main img").first).to_be_visible()
+    second = duplicate(desk.page, images)
+    expect(second.locator("main img").first).to_be_visible()
+    desk.page.goto(queue)
+    desk.expect_shown(6)
+    second.goto(queue)
+    expect(second.locator("#blank")).to_contain_text("The last 11 pictures are in another tab")
+
+
+def test_a_tab_keeps_its_name_through_a_reload(desk: Desk) -> None:
+    store = desk.project.workspace.store
+
+    def tabs() -> list[str]:
+        return list(json.loads(store.get(f"screens/{desk.label}.json")))
+
+    before = tabs()
+    assert len(before) == 1
+    with desk.page.expect_response(re.compile("/api/queue[?]")):
+        desk.page.reload()
+    until(lambda: tabs() == before)
+
+
 def test_what_teaches_most_is_asked_first_unless_told_otherwise(desk: Desk) -> None:
     desk.page.goto(f"{desk.project.address}/label?label={desk.label}")
     expect(desk.page.locator("#order")).to_have_value("teaching")
 
 
-@pytest.mark.parametrize("path", ["/label", "/label/grid"])
+@pytest.mark.parametrize("path", ["/label", "/label/grid", "/label/clusters"])
 def test_a_second_tab_is_told_who_has_the_rest_and_can_take_it_over(desk: Desk, path: str) -> None:
+    embed(desk)
     second = another_tab(desk, path)
     expect(second.locator("#blank")).to_contain_text("The last 11 pictures are in another tab")
     second.locator("#take-over").click()
@@ -374,3 +440,41 @@ def test_a_second_tab_goes_on_when_the_first_is_closed(desk: Desk) -> None:
     desk.page.close(run_before_unload=True)
     first = f"/pictures/{desk.project.drawings[6].sha256}/thumbnail.jpg"
     expect(second.locator("#small")).to_have_attribute("src", first, timeout=20_000)
+
+
+@pytest.mark.parametrize("path", ["/label", "/label/grid", "/label/clusters"])
+def test_where_nothing_waits_a_picture_that_comes_back_appears_by_itself(
+    desk: Desk, path: str
+) -> None:
+    """Another reviewer's answer is taken back, in the bucket alone: no studio is told."""
+    embed(desk)
+    catalog, picture = desk.project.workspace.catalog, desk.project.drawings[3]
+    answered = [
+        DecisionRow(
+            sha256=each.sha256,
+            label=desk.label,
+            answer="unsure",
+            who="somebody",
+            at=START + timedelta(hours=1),
+            score=None,
+            note="",
+        )
+        for each in desk.project.drawings
+    ]
+    catalog.add_decisions(answered)
+
+    def known() -> bool:
+        queue = f"{desk.project.address}/api/queue?label={desk.label}"
+        found = desk.page.request.get(queue).json()
+        return bool(found["total"] == found["held"] == 0)
+
+    until(known)
+    desk.page.goto(f"{desk.project.address}{path}?label={desk.label}")
+    expect(desk.page.locator("#blank")).to_have_text(
+        f"Nothing waits for a decision about {desk.label}."
+    )
+    back = dataclasses.replace(answered[3], at=START + timedelta(hours=2), note=RETRACTED)
+    catalog.add_decisions([back])
+    shown = desk.page.locator(f"main img[src='/pictures/{picture.sha256}/thumbnail.jpg']")
+    expect(shown.first).to_be_visible(timeout=30_000)
+    expect(desk.page.locator("#waiting")).to_have_text("1")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from flows import queues as stored_queues
 from flows.decision_notes import AGAIN, RETRACTED, SETTLED, kind_of
@@ -159,6 +160,18 @@ def test_without_a_model_nothing_is_wrong_by_it(store_server: RunningStore, tmp_
     room = a_room(store_server, tmp_path)
     decide(room.desk.reader.workspace(), room.drawings[3], "vinyl", "yes")
     assert room.asked("suspects") + room.asked("false-positives") == []
+
+
+def test_that_nothing_waits_is_said_only_after_the_store_was_asked(
+    store_server: RunningStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.studio.reader.CHECK_EVERY_S", 0.0)  # else a view is new for a second
+    room = a_room(store_server, tmp_path)
+    assert room.asked("disputed") == []
+    for answer in ("yes", "no"):
+        row = dataclasses.replace(said(answer, answer, 0), sha256=room.drawings[3].sha256)
+        room.desk.reader.workspace().catalog.add_decisions([row])
+    assert room.asked("disputed") == [3]
 
 
 def another_studio(room: Room) -> Room:

@@ -17,7 +17,7 @@ from flows.deployments import deployments
 from flows.prefect_api import PrefectServer
 from flows.project import Project
 from tests.conftest import RunningStore
-from tests.flows.studio_data import fill, make_project, serving
+from tests.flows.studio_data import Wire, fill, make_project, serving
 
 OURS = {"x-cratedig-studio": "1"}
 
@@ -86,21 +86,27 @@ def _deploy(root: Path, name: str) -> None:
             each.apply()
 
 
-@pytest.mark.slow
-def test_a_source_is_paused_resumed_and_run_through_prefect(
-    store_server: RunningStore, prefect_api: str, tmp_path: Path, browser: Browser
-) -> None:
-    """What the buttons ask for is what the server has; the run is linked, and on the Overview."""
-    make_project(tmp_path, store_server)
-    point_at_prefect(tmp_path, prefect_api)
+def _deployed_source(store_server: RunningStore, prefect_api: str, root: Path) -> str:
+    """Make a project whose one source is deployed there; return the source's name."""
+    make_project(root, store_server)
+    point_at_prefect(root, prefect_api)
     name = f"shop-{uuid4().hex[:8]}"
-    path = tmp_path / "project.toml"
+    path = root / "project.toml"
     path.write_text(
         path.read_text().replace('"shop"', f'"{name}"').replace('"records"', f'"{name}"')
     )
     # In a thread without the browser's event loop: within one Prefect would answer with coroutines.
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(copy_context().run, _deploy, tmp_path, name).result()
+        thread.submit(copy_context().run, _deploy, root, name).result()
+    return name
+
+
+@pytest.mark.slow
+def test_a_source_is_paused_resumed_and_run_through_prefect(
+    store_server: RunningStore, prefect_api: str, tmp_path: Path, browser: Browser
+) -> None:
+    """What the buttons ask for is what the server has; the run is linked, and on the Overview."""
+    name = _deployed_source(store_server, prefect_api, tmp_path)
     server = PrefectServer(api_url=prefect_api, pages_url=prefect_api.removesuffix("/api"))
     with serving(tmp_path) as address:
         page = browser.new_page()
@@ -114,4 +120,26 @@ def test_a_source_is_paused_resumed_and_run_through_prefect(
         page.get_by_role("button", name="Run now").click()
         run = page.get_by_role("link", name="See it in Prefect")
         expect(run).to_have_attribute("href", re.compile(rf"{server.pages_url}/runs/flow-run/.+"))
+        page.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pressed", ["Run now", "Pause"])
+def test_what_prefect_does_not_take_is_said_beside_the_button(
+    store_server: RunningStore, prefect_api: str, tmp_path: Path, browser: Browser, pressed: str
+) -> None:
+    """And the button can be pressed again."""
+    _deployed_source(store_server, prefect_api, tmp_path)
+    wire = Wire(prefect_api)
+    point_at_prefect(tmp_path, f"{wire.endpoint}/api")
+    with serving(tmp_path) as address:
+        page = browser.new_page()
+        page.goto(f"{address}/sources")
+        button = page.get_by_role("button", name=pressed)
+        expect(button).to_be_enabled()
+        wire.cut()
+        button.click()
+        said = page.locator("[role=status].no")
+        expect(said).to_contain_text(f"The Prefect server at {wire.endpoint}/api does not answer")
+        expect(button).to_be_enabled()
         page.close()

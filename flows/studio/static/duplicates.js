@@ -23,7 +23,7 @@ async function tell(path, body) {
     location.reload();
   } catch (error) {
     busy = false;
-    say("failing", `${error.message} Nothing was changed.`);
+    say("failing", `${error.message} Then reload the page: it shows what stands.`);
   }
 }
 

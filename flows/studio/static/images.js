@@ -108,7 +108,7 @@ async function merge() {
     await post("/api/duplicates/merge", { sha256s: selection.entries.map(([sha256]) => sha256) });
     location.assign(`/images?group=${selection.entries[0][0]}&label=${encodeURIComponent(label)}`);
   } catch (error) {
-    trouble(`${error.message} Nothing was merged.`);
+    trouble(`${error.message} Then reload the page: it shows what stands.`);
   }
 }
 

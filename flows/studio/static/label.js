@@ -49,13 +49,7 @@ function load() {
   loading ??= (async () => {
     try {
       const body = await pages.page(next);
-      const known = new Set(queue.map((each) => each.sha256));
-      // What this browser has decided but not sent yet is still undecided for the studio.
-      queue.push(
-        ...body.pictures.filter(
-          (each) => !known.has(each.sha256) && outbox.waiting(each.sha256, label) === undefined,
-        ),
-      );
+      queue.push(...body.pictures.filter(isNew));
       if (left === 0) left = body.total;
       next = body.next;
       last = body;
@@ -70,6 +64,10 @@ function load() {
   return loading;
 }
 
+// What this browser has decided but not sent yet is still undecided for the studio.
+const isNew = ({ sha256 }) =>
+  queue.every((each) => each.sha256 !== sha256) && outbox.waiting(sha256, label) === undefined;
+
 function show() {
   const picture = queue[at];
   const [small, large] = [element("small"), element("large")];
@@ -79,8 +77,12 @@ function show() {
   small.hidden = large.hidden = true;
   element("verdict").hidden = element("said").hidden = true;
   element("blank").textContent = picture ? "" : blankWords();
-  if (!picture && !trouble && !loading && (last.held > 0 || queue.every((each) => each.answer))) {
-    pages.sayEmpty(element("blank"), last, fromTheStart);
+  pages.unwatch();
+  if (!picture && !trouble && !loading) {
+    if (last.held > 0 || queue.every((each) => each.answer)) {
+      pages.sayEmpty(element("blank"), last, fromTheStart);
+    }
+    pages.watch(last, isNew, fromTheStart);
   }
   element("open").hidden = !picture;
   element("no-open").hidden = Boolean(picture);
@@ -115,9 +117,10 @@ function blankWords() {
   return `End of the queue. You skipped ${skipped}: reload the page to see them again.`;
 }
 
-/** Ask for what others had on their screens, and have left undecided. */
+/** Ask for what has come to the queue, or was given back, since its end was reached. */
 function fromTheStart() {
   next = "";
+  left = 0;
   load().then(show);
 }
 

@@ -2,31 +2,32 @@
 // ones, which are pulled out first and stay undecided.
 
 import { Outbox, showState } from "./outbox.js";
+import { Queue } from "./queue.js";
 import { Sheet, label } from "./sheet.js";
 import { sentence } from "./shell.js";
 
 const element = (id) => document.getElementById(id);
 const undoKey = `cratedig.clusters.${document.body.dataset.project}.${label}`;
 
+let page = { clusters: [], held: 0, holders: [] }; // as the studio gave it
 let clusters = [];
 let shown = 0; // which cluster
 let left = 0;
 
 const outbox = new Outbox({ changed: (state) => showState(element("saving"), state) });
+const queue = new Queue({ path: "/api/clusters", label });
 
 async function load() {
   say("Putting near pictures together …");
   try {
     await outbox.settled();
-    const answer = await fetch(`/api/clusters?label=${encodeURIComponent(label)}`);
-    const body = await answer.json();
-    if (!answer.ok) throw new Error(body.detail);
-    clusters = body.clusters;
-    left = body.waiting;
+    page = await queue.page("");
+    clusters = page.clusters;
+    left = page.waiting;
     shown = 0;
     show();
   } catch (error) {
-    say(error instanceof TypeError ? "The studio does not answer." : sentence(error.message));
+    say(sentence(error.message));
     setTimeout(load, 2000);
   }
 }
@@ -35,12 +36,23 @@ function show() {
   const pictures = clusters[shown] ?? [];
   sheet.show(pictures, (tile) => tile.setAttribute("aria-pressed", "false"));
   sheet.ahead(clusters[shown + 1] ?? []);
-  say(pictures.length > 0 ? "" : blankWords());
+  queue.unwatch();
+  say("");
+  if (pictures.length === 0) sayEnd();
   tally();
 }
 
-function blankWords() {
-  if (left === 0) return document.getElementById("sheet").dataset.nothing;
+function sayEnd() {
+  element("blank").hidden = false;
+  if (left > 0) {
+    say(endWords());
+    return;
+  }
+  queue.sayEmpty(element("blank"), page, load);
+  queue.watch(page, ({ sha256 }) => outbox.waiting(sha256, label) === undefined, load);
+}
+
+function endWords() {
   if (clusters.length === 0) return "No picture has been embedded yet: run cratedig label.";
   return "These were the largest clusters. Reload the page for those of what is left.";
 }

@@ -54,18 +54,22 @@ async function lookAhead() {
 }
 
 function show(found) {
-  // What this browser has decided but not sent yet is still undecided for the studio.
-  const pictures = found.pictures.filter((each) => outbox.waiting(each.sha256, label) === undefined);
+  const pictures = found.pictures.filter(isNew);
   page = { ...found, pictures };
   draw();
   if (pictures.length === 0) {
     element("blank").hidden = false;
     queue.sayEmpty(element("blank"), page, () => load(""));
+    queue.watch(page, isNew, () => load(""));
   }
   tally();
 }
 
+// What this browser has decided but not sent yet is still undecided for the studio.
+const isNew = ({ sha256 }) => outbox.waiting(sha256, label) === undefined;
+
 function draw() {
+  queue.unwatch();
   say("");
   sheet.show(page.pictures, (tile, picture) => {
     tile.dataset.given = givenAs(picture, order);

@@ -1,5 +1,7 @@
 // A change that is asked of the studio.
 
+import { sentence } from "./shell.js";
+
 /**
  * Send `body` as JSON, with what else `fetch` takes; return what the studio answers. Throws an Error
  * with a sentence.
@@ -19,5 +21,5 @@ export async function post(path, body, options = {}) {
   const said = await answer.json().catch(() => ({}));
   if (answer.ok) return said;
   const words = typeof said.detail === "string" ? said.detail : `The studio answered ${answer.status}`;
-  throw new Error(words.endsWith(".") ? words : `${words}.`);
+  throw new Error(sentence(words));
 }

@@ -1,31 +1,40 @@
 // A label's queue, as the studio deals it out to this tab, and what to say when others have the rest.
 
 import { post } from "./post.js";
-import { holder, reviewer } from "./reviewer.js";
+import { reviewer } from "./reviewer.js";
+import { tab } from "./tab.js";
 
-const AGAIN_MS = 5000;
+// How long an empty page waits before it looks again: longer each time, because each asks the store.
+const FIRST_WAIT_MS = 3000;
+const LAST_WAIT_MS = 15_000;
 
 export class Queue {
+  #path;
   #asked; // what is asked for, but for where a page starts
-  #timer = 0;
+  #watching = null; // what tells one `watch` from those before it
 
-  constructor({ label, order, limit }) {
-    this.#asked = { label, order, limit };
+  constructor({ path = "/api/queue", ...asked }) {
+    this.#path = path;
+    this.#asked = asked;
     // Others are asked what this tab leaves undecided.
     addEventListener("pagehide", () => this.#tell("release", { keepalive: true }).catch(() => undefined));
   }
 
   /**
    * Return the page that starts after the picture `from` ("": the first): {pictures, total, next,
-   * held, holders}, where `next` is null on the last. Throws an Error with a sentence.
+   * held, holders}, where `next` is null on the last; of clusters all there is. Throws an Error with a sentence.
    */
   async page(from) {
-    clearTimeout(this.#timer);
-    const query = new URLSearchParams({ ...this.#asked, holder: holder(), reviewer: reviewer() });
+    this.unwatch();
+    return this.#ask(from);
+  }
+
+  async #ask(from) {
+    const query = new URLSearchParams({ ...this.#asked, holder: tab, reviewer: reviewer() });
     if (from) query.set("after", from);
     let answer;
     try {
-      answer = await fetch(`/api/queue?${query}`);
+      answer = await fetch(`${this.#path}?${query}`);
     } catch {
       throw new Error("The studio does not answer.");
     }
@@ -58,21 +67,42 @@ export class Queue {
       }
     });
     place.replaceChildren(words, button);
-    this.#watch(held, again);
   }
 
-  /** Call `again` when others hold more or less than `held`. */
-  #watch(held, again) {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(async () => {
-      const found = await this.page("").catch(() => ({ held })); // it is asked again
-      if (found.held === held) this.#watch(held, again);
-      else again();
-    }, AGAIN_MS);
+  /**
+   * Look again now and then while this tab can be seen, and call `again()` when `isNew(picture)` of
+   * one that is to be asked by then, or when others hold more or less than `held`.
+   */
+  async watch({ held }, isNew, again) {
+    const watch = (this.#watching = {});
+    for (let wait = FIRST_WAIT_MS; ; wait = Math.min(wait * 1.5, LAST_WAIT_MS)) {
+      await new Promise((resolve) => setTimeout(resolve, wait));
+      await seen();
+      if (this.#watching !== watch) return;
+      const found = await this.#ask("").catch(() => ({ held, pictures: [] })); // it is asked again
+      if (this.#watching !== watch) return;
+      const pictures = found.pictures ?? found.clusters.flat();
+      if (found.held !== held || pictures.some((each) => !each.again && isNew(each))) {
+        again();
+        return;
+      }
+    }
+  }
+
+  /** Look no more. */
+  unwatch() {
+    this.#watching = null;
   }
 
   #tell(what, options) {
-    return post(`/api/queue/${what}`, { label: this.#asked.label, holder: holder() }, options);
+    return post(`/api/queue/${what}`, { label: this.#asked.label, holder: tab }, options);
+  }
+}
+
+/** Wait until this tab can be seen: what a hidden one asks for, nobody else is asked. */
+async function seen() {
+  while (document.hidden) {
+    await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
   }
 }
 

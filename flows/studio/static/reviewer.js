@@ -1,23 +1,11 @@
-// Who decides, in which tab, and from which queue: what the Label pages tell the studio.
+// Who decides, and from which queue: what the Label pages tell the studio.
 
 const field = document.getElementById("reviewer");
 const nameKey = "cratedig.reviewer";
-const holderKey = "cratedig.holder";
 
 /** Return the reviewer's name as it was typed here once, or "". */
 export function reviewer() {
   return (localStorage.getItem(nameKey) ?? "").trim();
-}
-
-/** Return this tab's own name, by which pages of a queue are leased to it. */
-export function holder() {
-  let found = sessionStorage.getItem(holderKey);
-  if (found === null) {
-    const random = crypto.getRandomValues(new Uint32Array(2));
-    found = `tab-${random[0].toString(36)}${random[1].toString(36)}`;
-    sessionStorage.setItem(holderKey, found);
-  }
-  return found;
 }
 
 /** Say of a picture what others have said about it: "me: yes, you: no (blind)". */

@@ -1,5 +1,7 @@
 // What every page has: the help sheet on `?`, and `g` followed by a page's first letter.
 
+import "./tab.js"; // on every page: one that left the name in the storage could be duplicated with it
+
 const PAGES = new Map([...document.querySelectorAll(".top nav a")].map((link) => [link.dataset.key, link.href]));
 const help = document.getElementById("help");
 

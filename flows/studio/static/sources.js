@@ -7,6 +7,7 @@ async function press(button) {
   const outcome = section.querySelector(".outcome");
   button.disabled = true;
   outcome.hidden = false;
+  outcome.classList.remove("no");
   outcome.textContent = "Asking Prefect …";
   const path = `/api/sources/${section.dataset.source}/${button.dataset.do}`;
   try {
@@ -16,6 +17,7 @@ async function press(button) {
     if (address) outcome.append(link(address));
     if (button.dataset.do === "pause") location.reload();
   } catch (error) {
+    outcome.classList.add("no");
     outcome.textContent = error.message;
   }
   button.disabled = false;
