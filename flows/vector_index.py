@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     import lance
 
 KIND = "IVF_SQ"
-PROBED_SHARE = 1 / 4
-"""Share of the partitions that a search looks into, and of the rows that it compares."""
+_PROBES = 2.6
+"""Times the root of their number, so many partitions are looked into: a quarter of those of 200,000
+rows, a sixth of those of a million. What is near lies in few partitions, however many there are."""
 REFINE = 2
 """How many times as many as are wanted are ranked by their stored vectors."""
 
@@ -48,7 +49,7 @@ def partitions_for(rows: int) -> int:
 
 def probes_for(partitions: int) -> int:
     """Return how many partitions a search looks into."""
-    return max(8, math.ceil(partitions * PROBED_SHARE))
+    return max(8, math.ceil(_PROBES * math.sqrt(partitions)))
 
 
 def partitions_of(dataset: lance.LanceDataset, column: str) -> int | None:
