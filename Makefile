@@ -47,7 +47,8 @@ test: $(SET_UP)
 test-fast: $(SET_UP)
 	$(PYTEST) -m "not slow"
 
-# What the suite does a few times, done often enough to meet what happens seldom: some ten minutes.
+# What the suite does a few times, done often enough to meet what happens seldom: half an hour, or
+# more.
 soak: $(SET_UP)
 	CRATEDIG_SOAK_KILLS=50 CRATEDIG_SOAK_URLS=5000 .venv/bin/pytest tests/flows/test_killed.py \
 		tests/flows/test_night_disturbed.py tests/flows/test_archive_disturbed.py
