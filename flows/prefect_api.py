@@ -161,6 +161,10 @@ class PrefectServer:
 
     # --- deployments
 
+    def deployments_url(self, project: str) -> str:
+        """Return the page of a project's deployments alone: others may share the server."""
+        return f"{self.pages_url}/deployments?deployments.tags.name={quote(project, safe='')}"
+
     def deployment_url(self, deployment: Deployment) -> str:
         """Return the page of a deployment, with its schedules and runs."""
         return f"{self.pages_url}/deployments/deployment/{deployment.id}"
