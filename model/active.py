@@ -5,7 +5,9 @@ for the label (alone, all answers are yes), the model is in doubt about it (alon
 corner), nothing like it has been decided or picked (alone, outliers; Sener and Savarese, 2018),
 and much of the pool is like it (alone, what is known already; Hacohen et al., 2022). Picks are made
 greedily, one after the other, as each makes its neighbours worth less. Scores count by their rank,
-since pre-labels of a new project are of no certain scale. tests/bench/active.py measured the rest.
+since pre-labels of a new project are of no certain scale. Before any answer the first few are of
+both ends: a likely yes and a likely no part the two, where prompts are wrong as well as where they
+are right. tests/bench/active.py measured the rest.
 
 Shapes: N pictures of the pool, M decided, C candidates, R a random part of the pool, D embedding.
 """
@@ -36,6 +38,12 @@ TYPICAL = 1.0
 
 DOUBT_FLOOR = 0.3
 """What a picture about which the model is certain is still worth, beside 1 for one at 0.5."""
+
+FIRST_OF_BOTH = 4
+"""So many picks before any answer may be of the low end too; of a rare label more noes teach little."""
+
+SURE_NO = 0.9
+"""What the unlikeliest is worth among those, beside 1 for the likeliest."""
 
 _LEAST = 1e-6  # keeps a product of factors above 0
 
@@ -81,16 +89,19 @@ def choose(
     worth_N = _worth(scores_N, in_doubt=anything_decided)
     chosen_C = _candidates(worth_N, max(MAX_CANDIDATES, 2 * count), rng)
     candidates_CD = embeddings_ND[chosen_C]
-    worth_C = worth_N[chosen_C] * _typical(candidates_CD, _some(embeddings_ND, rng)) ** TYPICAL
+    typical_C = _typical(candidates_CD, _some(embeddings_ND, rng)) ** TYPICAL
+    worth_C = worth_N[chosen_C] * typical_C
+    first_C = worth_C if anything_decided else _of_both_ends(worth_N[chosen_C]) * typical_C
     # The farthest that two unit vectors can be, as long as there is nothing to be far from.
     far_C = np.full(len(chosen_C), 2.0)
     if decided_MD is not None and anything_decided:
         far_C = 1 - (candidates_CD @ _some(decided_MD, rng).T).max(1).astype(np.float64)
-    picks = []
+    picks: list[Pick] = []
     left_C = np.ones(len(chosen_C), bool)
     far_median = float(np.median(far_C))
     for _ in range(min(count, len(chosen_C))):
-        teaches_C = np.where(left_C, worth_C * far_C.clip(min=_LEAST), -1.0)
+        now_C = first_C if len(picks) < FIRST_OF_BOTH else worth_C
+        teaches_C = np.where(left_C, now_C * far_C.clip(min=_LEAST), -1.0)
         best = int(teaches_C.argmax())
         why: Why = "unsure"
         if np.isnan(scores_N[chosen_C[best]]) or not anything_decided:
@@ -118,6 +129,15 @@ def _worth(scores_N: NDArray[np.floating], *, in_doubt: bool) -> Floats:
         share_K *= DOUBT_FLOOR + (1 - DOUBT_FLOOR) * doubt_K
     worth_N[known_N] = share_K
     return worth_N
+
+
+def _of_both_ends(share_C: Floats) -> Floats:
+    """Return what ranks are worth to the first few picks: much at both ends, least at a third.
+
+    Not symmetric: a pool has more noes than yeses, which the rest of the picks meet anyway.
+    """
+    ends_C: Floats = np.maximum(share_C, SURE_NO * (1 - 2 * share_C))
+    return ends_C
 
 
 def _candidates(worth_N: Floats, limit: int, rng: np.random.Generator) -> NDArray[np.intp]:

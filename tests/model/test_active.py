@@ -76,6 +76,23 @@ def test_before_any_answer_the_likeliest_are_asked_about() -> None:
     assert choose(pool, scores, count=1)[0].index == 23
 
 
+def test_before_any_answer_the_first_few_are_of_both_ends() -> None:
+    """One that is surely no is among the first, and no more of them than those: 0 is the least."""
+    pool = np.repeat(np.eye(8, dtype=np.float32), 10, 0)
+    scores = np.arange(80) / 1000
+    picks = choose(pool, scores, count=6)
+    assert [pick.index // 10 for pick in picks] == [7, 0, 6, 5, 4, 3]
+    assert picks[1].index == 0
+
+
+def test_once_there_is_an_answer_the_unlikeliest_comes_last() -> None:
+    """What is surely no teaches little more, though it be as far from all else as the likely are."""
+    pool = np.repeat(np.eye(8, dtype=np.float32)[:7], 10, 0)
+    decided = np.eye(8, dtype=np.float32)[7:]
+    picks = choose(pool, np.linspace(0.4, 0.6, 70), decided_MD=decided, count=7)
+    assert picks[-1].index // 10 == 0
+
+
 def test_a_typical_picture_comes_before_an_outlier() -> None:
     """Nothing is scored: the cloud comes before the picture that nothing is like."""
     pool = np.concatenate([_clouds(20, centres=1), -_clouds(1, centres=1, seed=5)])
