@@ -1,10 +1,10 @@
 """95 % intervals of what is measured on pictures, some of which are kin.
 
-Precision, recall and average precision are proportions, or means of numbers in [0, 1]. The
-bootstrap over groups tells how many independent trials the pictures are worth, v (1 - v) /
-variance, and Wilson's score interval for that many is given: percentiles of the bootstrap alone are
-too narrow near 1, and [1, 1] for 12 of 12. Where fewer than 10 groups are counted, or where the
-draws do not differ, the groups themselves are the trials.
+Precision, recall and average precision are proportions, or means of numbers in [0, 1]. Their variance
+over groups tells how many independent trials the pictures are worth, v (1 - v) / variance, and
+Wilson's score interval for that many is given: percentiles of the bootstrap alone are too narrow near
+1, and [1, 1] for 12 of 12. Where fewer than 10 groups are counted, or where these do not differ, the
+groups themselves are the trials.
 
 Shapes: N examples, R draws, G groups of kin.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 Z95 = 1.959963984540054
-_TINY = 10  # counted groups below which the bootstrap says little
+TINY = 10  # counted groups below which their variance says little
 _MAX_CELLS = 20_000_000  # draw x group: what is held at once, 160 MiB
 ENOUGH_DRAWS = 200  # for a spread; with so many its own error is 5 %
 
@@ -59,12 +59,16 @@ class Draws:
         drawn = rng.multinomial(number, np.full(number, 1 / number), size=draws)
         return cls(group_N, drawn.astype(np.float64))
 
-    def counted(self, counts_N: Floats) -> Floats:
-        """Return sums of per-picture counts (N, ...) in every draw, (R, ...)."""
+    def by_group(self, counts_N: Floats) -> Floats:
+        """Return sums of per-picture counts (N, ...) in every group, (G, ...)."""
         counts_G = np.zeros((self.weight_RG.shape[1], *counts_N.shape[1:]))
         np.add.at(counts_G, self.group_N, counts_N)
+        return counts_G
+
+    def drawn(self, counts_G: Floats) -> Floats:
+        """Return sums of per-group counts (G, ...) in every draw, (R, ...)."""
         drawn = self.weight_RG @ counts_G.reshape(len(counts_G), -1)
-        return drawn.reshape(len(self.weight_RG), *counts_N.shape[1:])
+        return drawn.reshape(len(self.weight_RG), *counts_G.shape[1:])
 
     def groups_in(self, chosen_N: NDArray[np.bool_]) -> int:
         """Return how many groups the chosen pictures are of."""
@@ -85,24 +89,46 @@ def wilson(value: float, trials: float, z: float = Z95) -> Interval:
     )
 
 
-def proportion(value: float, drawn_R: Floats, trials: int, *, ranked: bool = False) -> Interval:
+def proportion(part_G: Floats, whole_G: Floats) -> Interval:
+    """Return Wilson's interval of a proportion, from what every group counts of its part and whole.
+
+    Pictures of their own are so many trials. Of kin, the trials are what their variance between
+    groups is worth (Rao and Scott 1992), and fewer where these are few: it is known no better than
+    they tell it, so the worth shrinks by the square of two quantiles of Student's t (Korn and
+    Graubard 1998). Without anything counted the value is 0 within [0, 1].
+    """
+    whole, groups = float(whole_G.sum()), int((whole_G > 0).sum())
+    if groups == 0:
+        return wilson(0.0, 0)
+    value = float(part_G.sum()) / whole
+    variance = float(((part_G - value * whole_G) ** 2).sum()) / whole**2
+    if groups < TINY or variance == 0:
+        return wilson(value, groups)
+    worth = value * (1 - value) / variance
+    if worth > groups:
+        worth *= (student(worth) / student(groups)) ** 2
+    return wilson(value, worth)
+
+
+def mean_of_draws(value: float, drawn_R: Floats, trials: int) -> Interval:
     """Return Wilson's interval for as many independent trials as the bootstrap's spread is worth.
 
     `trials` are the groups that were counted; they stand alone where they are tiny or where the
     draws do not differ. The bootstrap's variance is short of the true one by (n - 1) / n, and is
-    known no better than n - 1 groups tell it: Student's t stands for the normal. Measures of a
-    ranking (`ranked`) lean on the few of the rarer answer, and keep it when these stand alone.
+    known no better than n - 1 groups tell it: Student's t stands for the normal.
     """
     variance = float(np.var(drawn_R)) if len(drawn_R) else 0.0
     z = Z95
     if trials > 1:
         variance *= trials / (trials - 1)
-        # The studio, which asks for Wilson's alone, is 13 MB smaller without scipy.
-        from scipy.special import stdtrit
-
-        z = float(stdtrit(trials - 1, 0.975))
+        z = student(trials)
     worth = value * (1 - value) / variance if variance > 0 else 0.0
-    if trials < _TINY or worth == 0:
-        worth = float(trials)
-        z = z if ranked else Z95
-    return wilson(value, worth, z)
+    return wilson(value, worth if trials >= TINY and worth > 0 else trials, z)
+
+
+def student(trials: float) -> float:
+    """Return the 97.5 % quantile of Student's t for a spread that so many trials (> 1) tell."""
+    # The studio, which asks for Wilson's alone, is 13 MB smaller without scipy.
+    from scipy.special import stdtrit
+
+    return float(stdtrit(trials - 1, 0.975))

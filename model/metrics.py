@@ -95,35 +95,22 @@ def evaluate(
     thresholds_NL = np.broadcast_to(np.asarray(thresholds, np.float32), scores_NL.shape)
     counts_NL3 = _confusion(scores_NL, targets_NL, thresholds_NL)
     draws = Draws.of(groups, seed, resamples)
-    counts_RL3 = draws.counted(counts_NL3)
+    counts_GL3 = draws.by_group(counts_NL3)
+    counts_RL3 = draws.drawn(counts_GL3)
     metrics = []
     for column, (label, ranking) in enumerate(zip(labels, rankings, strict=True)):
         reviewed = ~np.isnan(targets_NL[:, column])
         positive = targets_NL[:, column] == 1
-        told = counts_NL3[:, column]
-        tp, fp, fn = told.sum(0)
-        drawn = counts_RL3[:, column]
+        tp_G, fp_G, fn_G = counts_GL3[:, column].T
         metrics.append(
             LabelMetrics(
                 label=label,
                 positives=int(positive.sum()),
                 negatives=int((reviewed & ~positive).sum()),
                 threshold=float(np.median(thresholds_NL[:, column])),
-                precision=proportion(
-                    float(_ratio(tp, tp + fp)),
-                    _precision(drawn),
-                    draws.groups_in(told[:, 0] + told[:, 1] > 0),
-                ),
-                recall=proportion(
-                    float(_ratio(tp, tp + fn)), _recall(drawn), draws.groups_in(positive)
-                ),
-                f1=_f1_from_jaccard(
-                    proportion(
-                        float(_ratio(tp, tp + fp + fn)),
-                        _ratio(drawn[:, 0], drawn.sum(1)),
-                        draws.groups_in(told.sum(1) > 0),
-                    )
-                ),
+                precision=proportion(tp_G, tp_G + fp_G),
+                recall=proportion(tp_G, tp_G + fn_G),
+                f1=_f1_from_jaccard(proportion(tp_G, tp_G + fp_G + fn_G)),
                 average_precision=ranking.average_precision,
                 roc_auc=ranking.roc_auc,
                 calibration_error=ranking.calibration_error,
@@ -170,7 +157,7 @@ def paired_difference(
     ):
         thresholds_NL = np.broadcast_to(np.asarray(thresholds, np.float32), scores_NL.shape)
         counts_NL3 = _confusion(scores_NL, targets_NL, thresholds_NL)
-        macro_R.append(_f1(draws.counted(counts_NL3)).mean(1))
+        macro_R.append(_f1(draws.drawn(draws.by_group(counts_NL3))).mean(1))
         whole.append(float(_f1(counts_NL3.sum(0)).mean()))
     low, high = np.quantile(macro_R[0] - macro_R[1], [0.025, 0.975])
     return Interval(value=whole[0] - whole[1], low=float(low), high=float(high))

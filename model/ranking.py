@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.intervals import ENOUGH_DRAWS, Z95, Draws, Floats, Interval, proportion
+from model.intervals import ENOUGH_DRAWS, Z95, Draws, Floats, Interval, mean_of_draws
 
 _BINS = 10
 _MAX_CELLS = 2_000_000  # draw x example: what is held at once, 16 MiB
@@ -80,7 +80,7 @@ def measure_ranking(scores_N: Floats, positive_N: NDArray[np.bool_], draws: Draw
     value_2 = np.stack(ranked.measure(np.ones((1, len(scores_N)))))[:, 0]
     positives, negatives = draws.groups_in(positive_N), draws.groups_in(~positive_N)
     average, auc = (
-        proportion(float(value), drawn_R[~np.isnan(drawn_R)], trials, ranked=True)
+        mean_of_draws(float(value), drawn_R[~np.isnan(drawn_R)], trials)
         for value, drawn_R, trials in zip(
             value_2, drawn_2R, (positives, min(positives, negatives)), strict=True
         )
@@ -189,7 +189,7 @@ def _calibration_error(scores_N: Floats, positive_N: NDArray[np.bool_], draws: D
     """
     binned = _binned(scores_N, positive_N)
     plain = float(_square_gap(binned.sum(0)[None])[0])
-    drawn_R = _square_gap(draws.counted(binned))
+    drawn_R = _square_gap(draws.drawn(draws.by_group(binned)))
     square = plain - (float(drawn_R.mean()) - plain)
     half = Z95 * float(drawn_R.std())
     low, value, high = np.sqrt(np.clip([square - half, square, square + half], 0, 1)).tolist()
