@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.intervals import ENOUGH_DRAWS, Z95, Draws, Floats, Interval, mean_of_draws
+from model.intervals import ENOUGH_DRAWS, Z95, Draws, Floats, Interval, area, mean_of_draws
 
 _BINS = 10
 _MAX_CELLS = 2_000_000  # draw x example: what is held at once, 16 MiB
@@ -77,17 +77,13 @@ def measure_ranking(scores_N: Floats, positive_N: NDArray[np.bool_], draws: Draw
         ],
         axis=1,
     )
-    value_2 = np.stack(ranked.measure(np.ones((1, len(scores_N)))))[:, 0]
+    value, auc = (float(each[0]) for each in ranked.measure(np.ones((1, len(scores_N)))))
+    average_R = drawn_2R[0, ~np.isnan(drawn_2R[0])]
     positives, negatives = draws.groups_in(positive_N), draws.groups_in(~positive_N)
-    average, auc = (
-        mean_of_draws(float(value), drawn_R[~np.isnan(drawn_R)], trials)
-        for value, drawn_R, trials in zip(
-            value_2, drawn_2R, (positives, min(positives, negatives)), strict=True
-        )
-    )
+    variance = _auc_variance(ranked, auc, draws, positives, negatives)
     return Ranking(
-        average_precision=average,
-        roc_auc=auc,
+        average_precision=mean_of_draws(value, average_R, positives),
+        roc_auc=area(auc, variance, positives, negatives),
         calibration_error=_calibration_error(scores_N, positive_N, draws),
         average_precision_R=drawn_2R[0],
         roc_auc_R=drawn_2R[1],
@@ -112,20 +108,24 @@ class _Ranked:
             return cls(order, None, None, positive_N[order])
         return cls(order, last, np.searchsorted(ranked, ranked, side="left"), positive_N[order])
 
+    def placements(self) -> Floats:
+        """Return the share of the other answer that each picture is on the right side of (N,)."""
+        yes_N = self.positive_N.astype(float)
+        hits_N, misses_N = (self._above(np.cumsum(each)[None])[0] for each in (yes_N, 1 - yes_N))
+        placement_N: Floats = np.where(
+            self.positive_N, 1 - misses_N / (1 - yes_N).sum(), hits_N / yes_N.sum()
+        )
+        return placement_N
+
     def measure(self, weight_RN: Floats) -> tuple[Floats, Floats]:
         """Return average precision and ROC AUC (R,) of rows that count `weight_RN` times."""
         ranked_RN = weight_RN[:, self.order]
         hit_RN = ranked_RN * self.positive_N
         seen_RN, hits_RN = np.cumsum(ranked_RN, axis=1), np.cumsum(hit_RN, axis=1)
         total_R, positives_R = seen_RN[:, -1].copy(), hits_RN[:, -1].copy()
-        misses_RN = seen_RN - hits_RN
-        if self.last_of_tie_N is not None and self.first_of_tie_N is not None:
-            before = np.maximum(self.first_of_tie_N - 1, 0)
-            above_RN = np.where(self.first_of_tie_N > 0, misses_RN[:, before], 0)
-            above_RN = (above_RN + misses_RN[:, self.last_of_tie_N]) / 2
+        above_RN = self._above(seen_RN - hits_RN)
+        if self.last_of_tie_N is not None:
             seen_RN, hits_RN = seen_RN[:, self.last_of_tie_N], hits_RN[:, self.last_of_tie_N]
-        else:
-            above_RN = misses_RN  # at a positive without ties, all misses so far are above it
         hits_RN /= np.where(seen_RN > 0, seen_RN, 1)
         precision_R = np.einsum("rn,rn->r", hit_RN, hits_RN)
         inversions_R = np.einsum("rn,rn->r", hit_RN, above_RN)
@@ -134,6 +134,29 @@ class _Ranked:
             _or_nan(precision_R, positives_R),
             1 - _or_nan(inversions_R, pairs_R),
         )
+
+    def _above(self, other_RN: Floats) -> Floats:
+        """Return how many of the other answer are above, from their running sums; ties count a half."""
+        if self.last_of_tie_N is None or self.first_of_tie_N is None:
+            return other_RN  # at an answer without ties, all others so far are above it
+        before = np.maximum(self.first_of_tie_N - 1, 0)
+        above_RN: Floats = np.where(self.first_of_tie_N > 0, other_RN[:, before], 0)
+        return (above_RN + other_RN[:, self.last_of_tie_N]) / 2
+
+
+def _auc_variance(
+    ranked: _Ranked, auc: float, draws: Draws, positives: int, negatives: int
+) -> float:
+    """Return the variance of ROC AUC (DeLong et al. 1988), kin taken together (Obuchowski 1997)."""
+    of_yes, of_no = (
+        np.sqrt(groups / max(groups - 1, 1)) / answers
+        for groups, answers in (
+            (positives, ranked.positive_N.sum()),
+            (negatives, (~ranked.positive_N).sum()),
+        )
+    )
+    apart_N = (ranked.placements() - auc) * np.where(ranked.positive_N, of_yes, of_no)
+    return float((np.bincount(draws.group_N[ranked.order], apart_N) ** 2).sum())
 
 
 def _or_nan(part: Floats, whole: Floats) -> Floats:
