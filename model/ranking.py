@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.intervals import ENOUGH_DRAWS, Z95, Draws, Floats, Interval, area, mean_of_draws
+from model.intervals import ENOUGH_DRAWS, Draws, Floats, Interval, area, mean_of_draws
 
 _BINS = 10
+_NO_NOISE = 1e-9  # as a part of what is seen: nothing is there to be inferred
+_LUCK = 0.05
 _MAX_CELLS = 2_000_000  # draw x example: what is held at once, 16 MiB
 
 
@@ -203,25 +205,69 @@ def _calibration_error(scores_N: Floats, positive_N: NDArray[np.bool_], draws: D
     """Return the root mean square calibration error in ten equal bins, less its bias.
 
     A handful of pictures in a bin looks uncalibrated by chance alone. The mean of squares is too
-    large by their variance (Kumar, Liang and Ma 2019), which the bootstrap shows: it adds it a
-    second time. (Of absolute errors, it adds less than half of it.) The interval is a normal one
-    for the mean of squares, whose root is taken: the draws' percentiles lie too high, because what
-    they vary around is itself too large, and on the scale of the root it is lopsided near 0. With
-    fewer than two of the rarer answer a bin, many bins show nothing of it: then the lower end is 0,
-    for nothing speaks against scores that are right.
+    large by their variance (Kumar, Liang and Ma 2019). The bootstrap over groups shows it, n / (n - 1)
+    times too small in a bin of n groups; of fewer than two, as many as two are taken. The mean of
+    squares is then about a multiple of a noncentral chi-square with two moments as estimated, and the
+    ends are those true errors that would show so much, or so little, once in 40 times. With fewer
+    than two of the rarer answer a bin, many bins show nothing of it: then the lower end is 0, for
+    nothing speaks against scores that are right.
     """
-    binned = _binned(scores_N, positive_N)
-    plain = float(_square_gap(binned.sum(0)[None])[0])
-    drawn_R = _square_gap(draws.drawn(draws.by_group(binned)))
-    square = plain - (float(drawn_R.mean()) - plain)
-    half = Z95 * float(drawn_R.std())
-    low, value, high = np.sqrt(np.clip([square - half, square, square + half], 0, 1)).tolist()
+    sums_GB4 = draws.by_group(_binned(scores_N, positive_N))
+    gap_B = _gaps(sums_GB4.sum(0))
+    apart_RB = _gaps(draws.drawn(sums_GB4))
+    apart_RB -= apart_RB.mean(0)
+    covariance_BB = apart_RB.T @ apart_RB / len(apart_RB)
+    crowd_B = np.minimum(_concentration(sums_GB4), 0.5)  # 1 / n
+    # Unbiased for a variance is n / (n - 1), for its square no more than n^2 / (n^2 - 1).
+    fair_BB = covariance_BB / np.sqrt(np.outer(1 - crowd_B, 1 - crowd_B))
+    squares_BB = covariance_BB**2 / np.sqrt(np.outer(1 - crowd_B**2, 1 - crowd_B**2))
+    plain, bias = float(gap_B @ gap_B), float(np.trace(fair_BB))
+    low, high = _true_squares(plain, bias, float(squares_BB.sum()), float(gap_B @ fair_BB @ gap_B))
     if min(draws.groups_in(positive_N), draws.groups_in(~positive_N)) < 2 * _BINS:
         low = 0.0
+    square = max(plain - bias, 0.0)
+    low, value, high = np.sqrt([min(low, square), square, max(high, square)]).tolist()
     return Interval(value=value, low=low, high=high)
 
 
-def _square_gap(sums_RB4: Floats) -> Floats:
-    shares = _shares(sums_RB4)
-    gap: Floats = (shares["weight_B"] * (shares["score_B"] - shares["share_B"]) ** 2).sum(-1)
+def _true_squares(plain: float, bias: float, squares: float, along: float) -> tuple[float, float]:
+    """Return the least and the greatest true mean of squares of which `plain` is no surprise.
+
+    Its mean is the true one and the `bias`; its variance that of noise alone, 2 `squares`, and that
+    along the gaps, 4 `along`, in proportion to how large they truly are. Less than noise alone would
+    show but for once in 20 times is luck, and read as so much: no luck proves that the error is 0.
+    """
+    if bias <= _NO_NOISE * plain:
+        return plain, plain
+    from scipy.optimize import brentq
+    from scipy.special import chdtri, chndtr
+
+    noise = squares / bias
+    seen = max(plain, noise * float(chdtri(bias / noise, 1 - _LUCK)))
+
+    def below(true: float, chance: float) -> float:
+        scale = (squares + 2 * true * along / seen) / (bias + 2 * true)
+        return float(chndtr(seen / scale, bias / scale, true / scale)) - chance
+
+    def true_at(chance: float) -> float:
+        if below(0, chance) <= 0:
+            return 0.0
+        return 1.0 if below(1, chance) >= 0 else float(brentq(below, 0, 1, (chance,)))
+
+    return true_at(0.975), true_at(0.025)
+
+
+def _concentration(sums_GB4: Floats) -> Floats:
+    """Return the sum of squares of the groups' shares of each bin (B,): 1 / n of n equal ones."""
+    totals = sums_GB4[..., :2].sum((0, 1))
+    weight_GB = (sums_GB4[..., :2] * (0.5 / totals)).sum(-1)
+    weight_B = weight_GB.sum(0)
+    share: Floats = (weight_GB**2).sum(0) / np.where(weight_B > 0, weight_B, 1) ** 2
+    return share
+
+
+def _gaps(sums_B4: Floats) -> Floats:
+    """Return by how much the mean score of each bin is too large, by the root of its weight."""
+    shares = _shares(sums_B4)
+    gap: Floats = np.sqrt(shares["weight_B"]) * (shares["score_B"] - shares["share_B"])
     return gap
