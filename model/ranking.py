@@ -8,6 +8,7 @@ Shapes: N examples, R draws, G groups of kin, B bins.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from model.intervals import ENOUGH_DRAWS, Draws, Floats, Interval, area, mean_of
 _BINS = 10
 _NO_NOISE = 1e-9  # as a part of what is seen: nothing is there to be inferred
 _LUCK = 0.05
+_NEARLY_NORMAL = 1000.0  # of a chi-square's mean, or where it is asked for
 _MAX_CELLS = 2_000_000  # draw x example: what is held at once, 16 MiB
 
 
@@ -240,14 +242,14 @@ def _true_squares(plain: float, bias: float, squares: float, along: float) -> tu
     if bias <= _NO_NOISE * plain:
         return plain, plain
     from scipy.optimize import brentq
-    from scipy.special import chdtri, chndtr
+    from scipy.special import chdtri
 
     noise = squares / bias
     seen = max(plain, noise * float(chdtri(bias / noise, 1 - _LUCK)))
 
     def below(true: float, chance: float) -> float:
         scale = (squares + 2 * true * along / seen) / (bias + 2 * true)
-        return float(chndtr(seen / scale, bias / scale, true / scale)) - chance
+        return _noncentral_below(seen / scale, bias / scale, true / scale) - chance
 
     def true_at(chance: float) -> float:
         if below(0, chance) <= 0:
@@ -255,6 +257,20 @@ def _true_squares(plain: float, bias: float, squares: float, along: float) -> tu
         return 1.0 if below(1, chance) >= 0 else float(brentq(below, 0, 1, (chance,)))
 
     return true_at(0.975), true_at(0.025)
+
+
+def _noncentral_below(value: float, freedom: float, noncentrality: float) -> float:
+    """Return how much of a noncentral chi-square lies below `value`."""
+    from scipy.special import chndtr, ndtr
+
+    if max(value, freedom + noncentrality) < _NEARLY_NORMAL:
+        return float(chndtr(value, freedom, noncentrality))
+    # There scipy's sum has no end, and nan for it; Sankaran's cube root is right to 1 in 10,000.
+    mean, twice = freedom + noncentrality, freedom + 2 * noncentrality
+    power = 1 - 2 * mean * (freedom + 3 * noncentrality) / (3 * twice**2)
+    relative = twice / mean**2
+    middle = 1 + power * (power - 1) * relative
+    return float(ndtr(((value / mean) ** power - middle) / (power * math.sqrt(2 * relative))))
 
 
 def _concentration(sums_GB4: Floats) -> Floats:

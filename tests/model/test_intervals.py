@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from math import erf
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import chndtr, expit
 
 from model.intervals import Draws, Floats, Interval, area, proportion, wilson
-from model.ranking import measure_ranking
+from model.ranking import _noncentral_below, measure_ranking
 
 
 def ones(number: int) -> Floats:
@@ -174,3 +175,32 @@ def test_a_calibration_error_of_0_by_luck_is_not_certainty() -> None:
     found = error_of(scores, positive, np.arange(80))
     assert found.value == found.low == 0
     assert found.high > 0.01
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+@pytest.mark.parametrize("noise", [0, 1e-9, 1e-6, 1e-4, 1e-2])
+def test_the_calibration_error_of_answers_that_are_kept_apart_has_an_interval(
+    noise: float, wrong: int
+) -> None:
+    """As good models have it: every score is nearly 0 or 1, and the noise next to nothing."""
+    positive = np.repeat([1.0, 0.0], 100)
+    off = noise * np.random.default_rng(0).random(200)
+    scores = np.where(positive == 1, 1 - off, off)
+    positive[:wrong] = 0
+    found = error_of(scores, positive, np.arange(200))
+    assert 0 <= found.low <= found.value <= found.high < 0.2
+
+
+@pytest.mark.parametrize("freedom", [0.5, 10, 500])
+@pytest.mark.parametrize("noncentrality", [0.1, 100, 450, 5000])
+def test_the_chance_of_a_noncentral_chi_square_goes_on_where_it_is_approximated(
+    freedom: float, noncentrality: float
+) -> None:
+    mean, spread = freedom + noncentrality, math.sqrt(2 * (freedom + 2 * noncentrality))
+    for away in (-2.0, -0.5, 0, 0.5, 2.0):
+        value = mean + away * spread
+        if value > 0:
+            found = _noncentral_below(value, freedom, noncentrality)
+            assert found == pytest.approx(chndtr(value, freedom, noncentrality), abs=1e-3)
+    assert _noncentral_below(1e12, freedom, noncentrality) == pytest.approx(1)
+    assert _noncentral_below(1.0, freedom, 1e15) == pytest.approx(0)
