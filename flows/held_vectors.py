@@ -52,8 +52,9 @@ class Vectors:
         """Yield every id with its cosine with a unit vector, highest first, equal ones by their ids."""
         if not self.sha256s:
             return
+        # Not `@`, whose threads wait for each other at every part: ten times as long on busy cores.
         parts = [
-            widened(self.vectors_ND[start : start + _ROWS_AT_ONCE]) @ vector_D
+            np.vecdot(widened(self.vectors_ND[start : start + _ROWS_AT_ONCE]), vector_D)
             for start in range(0, len(self.sha256s), _ROWS_AT_ONCE)
         ]
         cosine_N = np.concatenate(parts)
