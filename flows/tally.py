@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import closing
 from typing import Any
 
 from flows.catalog import Catalog
 from flows.conditions import sql_text
 from flows.live import MAX_HOSTS, OTHER_HOSTS, host_of
+from flows.private_database import PrivateDatabase
 
 _COLUMNS = ("url", "found_by", "outcome", "reason", "detail", "transient", "sha256")
 
@@ -54,8 +53,8 @@ class Tally:
     def of(cls, catalog: Catalog, source: str, run_id: str) -> Tally:
         """Return the counts of run `run_id`; duplicates are told by what is marked now."""
         tally = cls()
-        # "" is SQLite's database of its own on disk, gone when it is closed.
-        with closing(sqlite3.connect("", isolation_level=None)) as database:
+        with PrivateDatabase() as private:
+            database = private.database
             database.execute("CREATE TABLE kept (sha256 PRIMARY KEY) WITHOUT ROWID")
             database.execute("BEGIN")
             where = f"source = {sql_text(source)} AND run_id = {sql_text(run_id)}"

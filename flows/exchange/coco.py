@@ -12,7 +12,6 @@ import json
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from flows.exchange.dataset import Dataset
 from flows.exchange.json_stream import Entry, ListWriter, entries
 from flows.exchange.pictures import Picture
 from flows.exchange.sayings import names_of, read_sayings, sayings, text_at
+from flows.private_database import PrivateDatabase
 from flows.review import Answered
 from flows.rows import Answer
 
@@ -102,9 +102,9 @@ def read(path: Path, labels: Sequence[str], *, complete: bool = False) -> Iterat
     that is one of `labels` and that a picture has no annotation of is a no, too. Nothing is said
     where that is what the picture's own `decisions` come to.
     """
-    # An empty name: a private file, so that a million pictures cost no memory.
-    with closing(sqlite3.connect("", isolation_level=None)) as database:
-        database.execute("PRAGMA journal_mode = OFF")
+    # A private file, so that a million pictures cost no memory.
+    with PrivateDatabase() as private:
+        database = private.database
         database.executescript(_TABLES)
         database.execute("BEGIN")
         for entry in entries(path):

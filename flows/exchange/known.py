@@ -7,12 +7,10 @@ deletes, and sorted there.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,10 +18,8 @@ import pyarrow.compute as pc
 from flows.catalog import Catalog
 from flows.conditions import sql_text
 from flows.decision_notes import stands
+from flows.private_database import PrivateDatabase
 from flows.rows import DecisionRow
-
-_CACHE_KIB = 16 * 1024
-"""So much of it is in memory, whatever its size."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WORD = "sha256, label, answer, who, at, score, note"
@@ -39,29 +35,15 @@ CREATE TABLE addresses (url, sha256);
 """
 
 
-class Known:
+class Known(PrivateDatabase):
     """What has been put in, by picture. A context manager; for one thread.
 
     `index` is called once, when all is in and before anything is asked.
     """
 
     def __init__(self) -> None:
-        # An empty name: a file of this connection alone, gone when it is closed or killed.
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        self._database.executescript(_TABLES)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._database.close()
+        super().__init__()
+        self.database.executescript(_TABLES)
 
     # ---- what is put in ----
 
@@ -79,7 +61,7 @@ class Known:
             said = batch.select(columns)
             said = said.filter(pc.is_in(said.column("label"), value_set=wanted))
             self._insert("words", 7, said)
-        self._database.execute(
+        self.database.execute(
             "UPDATE words SET sha256 = (SELECT kept FROM kept WHERE kept.sha256 = words.sha256) "
             "WHERE sha256 IN (SELECT sha256 FROM kept)"
         )
@@ -108,8 +90,8 @@ class Known:
     def index(self) -> None:
         """Sort what was put in, so that it is found."""
         for table in ("words", "prelabels", "predictions"):
-            self._database.execute(f"CREATE INDEX {table}_of ON {table} (sha256, label)")
-        self._database.execute("CREATE INDEX addresses_of ON addresses (url)")
+            self.database.execute(f"CREATE INDEX {table}_of ON {table} (sha256, label)")
+        self.database.execute("CREATE INDEX addresses_of ON addresses (url)")
 
     # ---- what is asked ----
 
@@ -123,7 +105,7 @@ class Known:
 
     def history(self, sha256: str, label: str) -> list[DecisionRow]:
         """Return all that was said about one label of one picture, earliest first."""
-        rows = self._database.execute(
+        rows = self.database.execute(
             f"SELECT DISTINCT {_WORD} FROM words WHERE sha256 = ? AND label = ? ORDER BY at, who",  # noqa: S608 - no value in it
             (sha256, label),
         )
@@ -134,17 +116,17 @@ class Known:
         at = (row.at - _EPOCH) // timedelta(microseconds=1)
         values = (row.sha256, row.label, row.answer, row.who, at, row.score, row.note)
         for table in ("words", "added"):
-            self._database.execute(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608 - no value in it
+            self.database.execute(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608 - no value in it
 
     def added(self, size: int) -> Iterator[list[DecisionRow]]:
         """Yield what was added, in its order, in lists of up to `size`."""
-        rows = self._database.execute(f"SELECT {_WORD} FROM added ORDER BY rowid")  # noqa: S608 - no value in it
+        rows = self.database.execute(f"SELECT {_WORD} FROM added ORDER BY rowid")  # noqa: S608 - no value in it
         while batch := rows.fetchmany(size):
             yield [_decision(row) for row in batch]
 
     def prelabel(self, sha256: str, label: str) -> float | None:
         """Return the score that CLIP gave, if any."""
-        found = self._database.execute(
+        found = self.database.execute(
             "SELECT score FROM prelabels WHERE sha256 = ? AND label = ?", (sha256, label)
         ).fetchone()
         return None if found is None else float(found[0])
@@ -169,7 +151,7 @@ class Known:
             "SELECT sha256 FROM pictures WHERE sha256 = ?",
             "SELECT DISTINCT sha256 FROM addresses JOIN pictures USING (sha256) WHERE url = ? LIMIT 2",
         ):
-            found = self._database.execute(query, (name,)).fetchall()
+            found = self.database.execute(query, (name,)).fetchall()
             if len(found) == 1:
                 return str(found[0][0])
         return None
@@ -179,7 +161,7 @@ class Known:
     ) -> Iterator[Any]:
         marks = ", ".join("?" * len(sha256s))
         query = f"SELECT {columns} FROM {table} WHERE sha256 IN ({marks}){order}"  # noqa: S608 - no value in it
-        return iter(self._database.execute(query, sha256s))
+        return iter(self.database.execute(query, sha256s))
 
     def _fill(self, table: str, columns: int, batches: Iterable[pa.RecordBatch]) -> None:
         for batch in batches:
@@ -192,12 +174,12 @@ class Known:
             for column in batch.columns
         )
         rows = zip(*(column.to_pylist() for column in values), strict=True)
-        self._database.execute("BEGIN")
-        self._database.executemany(
+        self.database.execute("BEGIN")
+        self.database.executemany(
             f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * columns)})",  # noqa: S608 - no value in it
             rows,
         )
-        self._database.execute("COMMIT")
+        self.database.execute("COMMIT")
 
 
 def last_words(history: Iterable[DecisionRow]) -> tuple[DecisionRow, ...]:
