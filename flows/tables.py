@@ -47,6 +47,7 @@ _FOLDERS = ("data", "_deletions")
 """Where a version's rows lie, below its table; transactions name rows by their places alone."""
 
 _LANCE_ERRORS = (OSError, ValueError, RuntimeError)
+_CONFLICTS = ("Too many concurrent writers", "ommit conflict", "Incompatible transaction")
 _REFUSALS = (
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -352,13 +353,20 @@ class Table:
                 with self._explained():
                     return work(dataset)
             except _LANCE_ERRORS as error:
-                if not _is_conflict(error):
+                if not (_is_conflict(error) or self._was_dropped(dataset, error)):
                     raise
             time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))
         raise CommitConflict(
             f"table {self.name} was changed by others {self._claims} times while this change was "
             "being made: run it again when fewer writers are at work"
         )
+
+    def _was_dropped(self, dataset: lance.LanceDataset, error: Exception) -> bool:
+        """Return whether `error` tells of files that went with a version that is no longer kept."""
+        if "ot found" not in str(error):
+            return False
+        kept = [version["version"] for version in self._open_or_create().versions()]
+        return dataset.version not in kept
 
     def _scan(
         self,
@@ -477,4 +485,4 @@ def _merge(dataset: lance.LanceDataset, keys: Sequence[str], rows: pa.Table) -> 
 
 def _is_conflict(error: Exception) -> bool:
     # Lance's Python face has one exception for all of these.
-    return any(said in str(error) for said in ("Too many concurrent writers", "ommit conflict"))
+    return any(said in str(error) for said in _CONFLICTS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ from flows.conditions import chunks, sql_in
 from flows.errors import CommitConflict
 from flows.objects import ObjectStore
 from flows.rows import IMAGES, ImageRow, to_table
+from flows.schema_change import SchemaChange
 from flows.tables import Table
 from tests.flows.catalog_rows import image, sha
 
@@ -100,3 +103,92 @@ def test_chunks_hold_every_row_once() -> None:
 
     assert [len(part) for part in parts] == [1000, 1000, 500]
     assert {key: row for part in parts for key, row in part.items()} == rows
+
+
+def _change(table: Table, act: Callable[[], None]) -> None:
+    """Change the row of the first image; `act` once it has been read."""
+
+    def change(there: list[dict[str, Any]]) -> tuple[pa.Table, None]:
+        act()
+        return _rows(image(1, minute=9)), None
+
+    table.rewrite(["sha256"], WHERE, change)
+
+
+def _delete(table: Table, act: Callable[[], None]) -> None:
+    """Delete the row of the second image; `act` once the rows have been read."""
+
+    def chosen(record: dict[str, Any]) -> bool:
+        act()
+        return bool(record["sha256"] == sha(2))
+
+    table.delete(["sha256"], chosen)
+
+
+def _tell(table: Table, act: Callable[[], None]) -> None:
+    """Change the schema's metadata; `act` once the schema has been read."""
+
+    def plan(schema: pa.Schema) -> SchemaChange | None:
+        act()
+        told = {**schema.metadata, b"told": b"yes"}
+        return SchemaChange(schema=schema.with_metadata(told), rows=None)
+
+    table.change_schema(plan)
+
+
+def _write_anew(table: Table, act: Callable[[], None]) -> None:
+    """Write every row anew under the same schema; `act` once some have been read."""
+
+    def rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+        act()
+        return batch
+
+    table.change_schema(lambda schema: SchemaChange(schema=schema, rows=rows))
+
+
+def _pack(table: Table, act: Callable[[], None]) -> None:
+    """Pack the table; there is no middle in which to act."""
+    act()
+    table.vacuum(timedelta(0))
+
+
+def _add(table: Table, act: Callable[[], None]) -> None:
+    """Add a row."""
+    act()
+    table.upsert(["sha256"], _rows(image(7)))
+
+
+_IN_THE_MIDDLE = [_change, _delete, _tell, _write_anew]
+_WAYS = [*_IN_THE_MIDDLE, _pack, _add]
+
+
+@pytest.mark.parametrize("rivals", _WAYS)
+@pytest.mark.parametrize("mine", _IN_THE_MIDDLE)
+def test_two_at_once_both_get_their_way(
+    object_store: ObjectStore, mine: Callable[..., None], rivals: Callable[..., None]
+) -> None:
+    """Whatever one does in the middle of the other: what both did is there in the end."""
+    table, rival = (Table(object_store, "images", IMAGES) for _ in range(2))
+    for number in (1, 2, 3):
+        table.upsert(["sha256"], _rows(image(number, minute=number)))
+    acted: list[bool] = []
+
+    def act() -> None:
+        if not acted:
+            acted.append(True)
+            rivals(rival, lambda: None)
+
+    mine(table, act)
+
+    done = {mine, rivals}
+    shards = {record["sha256"]: record["shard"] for record in table.records(["sha256", "shard"])}
+    expected = {
+        sha(1): "shards/9.tar" if _change in done else "shards/1.tar",
+        sha(3): "shards/3.tar",
+    }
+    expected |= {} if _delete in done else {sha(2): "shards/2.tar"}
+    expected |= {sha(7): "shards/0.tar"} if _add in done else {}
+    assert shards == expected
+    schema = table.schema()
+    assert schema is not None
+    assert (b"told" in schema.metadata) == (_tell in done)
