@@ -55,7 +55,7 @@ OF_UNDECIDED = frozenset({"teaching", "uncertain", "highest", "newest", "drift"}
 T = TypeVar("T")
 
 _CHOSEN = 200
-_CANDIDATES = 5_000  # the most uncertain: `choose` looks closely at 2,000 of them, half by lot
+_CANDIDATES = 5_000  # half the likeliest to teach, half by lot; `choose` looks closely at 2,000
 _COMPARED = 2_000  # decided ones, by lot; `choose` takes no more
 _CHOOSE_AGAIN_AFTER = 50  # decisions
 _NIGHT_KEPT_S = 30.0  # a night's queue, before the store is asked again
@@ -335,10 +335,8 @@ def _choose(view: View, workspace: Workspace, label: str) -> tuple[str, ...]:
     """Choose what teaches most among the undecided, by the encoder that pre-labelled most."""
     from model.active import choose
 
-    waiting = view.waiting(label)
-    uncertain = view.prelabels.order(label, "uncertain")
-    pool = [view.pictures.ids[row] for row in uncertain[waiting[uncertain]][:_CANDIDATES]]
     decided = np.flatnonzero(view.decisions.answers(label) > 0)
+    pool = _candidates(view, label, by="uncertain" if len(decided) else "highest")
     if len(decided) > _COMPARED:
         decided = np.random.default_rng(0).choice(decided, _COMPARED, replace=False)
     encoder = most_used_encoder(workspace)
@@ -356,6 +354,15 @@ def _choose(view: View, workspace: Workspace, label: str) -> tuple[str, ...]:
         count=min(_CHOSEN, len(pooled)),
     )
     return tuple(pooled[each.index] for each in picks)
+
+
+def _candidates(view: View, label: str, *, by: Literal["highest", "uncertain"]) -> list[str]:
+    """Return undecided ids: those that come first by their score, and as many of the rest by lot."""
+    ranked = view.prelabels.order(label, by)
+    waiting = ranked[view.waiting(label)[ranked]]
+    first, rest = np.split(waiting, [_CANDIDATES // 2])
+    drawn = np.random.default_rng(0).permutation(rest)[: _CANDIDATES // 2]
+    return [view.pictures.ids[row] for row in (*first, *drawn)]
 
 
 def most_used_encoder(workspace: Workspace) -> str | None:

@@ -145,15 +145,35 @@ def test_the_queue_that_teaches_starts_with_what_the_night_has_chosen(
     assert len(room.asked("teaching", limit=99)) == 10
 
 
+@pytest.mark.parametrize(
+    ("decided", "likeliest"),
+    [([], {0, 1, 2}), ([6], {5, 7, 8})],
+    ids=["before any answer", "after one"],
+)
 def test_without_a_nights_queue_what_teaches_is_chosen_by_the_embeddings(
-    store_server: RunningStore, tmp_path: Path
+    store_server: RunningStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    decided: list[int],
+    likeliest: set[int],
 ) -> None:
+    """Half of what may be chosen are the highest scores, or what is in doubt once one is decided."""
+    monkeypatch.setattr("flows.studio.queues._CANDIDATES", 6)
+    monkeypatch.setattr("flows.studio.queues._PATIENCE_S", 60.0)
     room = a_room(store_server, tmp_path)
     vectors = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     ids = [each.sha256 for each in room.drawings]
-    room.desk.reader.workspace().catalog.add_embeddings("e", ids, vectors)
-    assert sorted(room.asked("teaching", limit=99)) == list(range(11))
+    workspace = room.desk.reader.workspace()
+    workspace.catalog.add_embeddings("e", ids, vectors)
+    for number in decided:
+        decide(workspace, room.drawings[number], "vinyl", "yes")
+    chosen = room.asked("teaching", limit=6)
+    assert likeliest < set(chosen)
+    in_doubt = [row for row in (6, 7, 5, 8, 4, 9, 3, 10, 2, 1, 0) if row not in decided]
+    assert set(chosen) != set(in_doubt[:6])
+    waiting = set(range(11)) - set(decided)
+    assert set(room.asked("teaching", limit=99)) == waiting
 
 
 def test_without_a_model_nothing_is_wrong_by_it(store_server: RunningStore, tmp_path: Path) -> None:
