@@ -46,6 +46,8 @@ class _Host:
     """Requests that hold or await a slot."""
     next_start: float = 0.0
     """On the monotonic clock: no request starts before it."""
+    last_start: float = 0.0
+    """On the monotonic clock."""
     introduced: bool = False
     """Whether its robots.txt, and so its Crawl-delay, is known."""
     crawl_delay_s: float = 0.0
@@ -94,6 +96,7 @@ class HostGates:
         """Become one of the host's users, from a start that `opens_in` has allowed, to `release`."""
         gate = self._gate(host)
         gate.users += 1
+        gate.last_start = time.monotonic()
         self._started(gate)
 
     def release(self, host: str) -> None:
@@ -161,9 +164,16 @@ class HostGates:
     async def _wait(self, gate: _Host, start: float) -> None:
         self._started(gate, max(start, time.monotonic()))
         await asyncio.sleep(start - time.monotonic())
+        # A process that was kept busy wakes all those up together whose turns have come meanwhile.
+        while (early_s := gate.last_start + self._asked_for_s(gate) - time.monotonic()) > 0:  # noqa: ASYNC110 - for time alone
+            await asyncio.sleep(early_s)
+        gate.last_start = time.monotonic()
+
+    def _asked_for_s(self, gate: _Host) -> float:
+        return max(self._delay_s, gate.crawl_delay_s)
 
     def _started(self, gate: _Host, at: float | None = None) -> None:
-        delay_s = max(self._delay_s, gate.crawl_delay_s, gate.adaptive_delay_s)
+        delay_s = max(self._asked_for_s(gate), gate.adaptive_delay_s)
         gate.next_start = max(gate.next_start, (at or time.monotonic()) + delay_s)
 
     def _gate(self, host: str) -> _Host:

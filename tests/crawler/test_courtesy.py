@@ -14,7 +14,8 @@ from crawler.sources import Source
 from tests.crawler.site import JPEG, Answer, Reply, Site, serving
 
 # The server notes a request a little after it was sent, and not always equally so.
-_JITTER_S = 0.05
+_AT_LEAST = 0.5
+"""Of a delay: what is measured is when requests arrive, and on a busy machine one arrives late."""
 
 
 def _crawl(
@@ -39,7 +40,7 @@ def _gaps(site: Site) -> list[float]:
 def test_whatever_is_asked_for_keeps_the_crawl_delay(tmp_path: Path) -> None:
     """Pages, style sheets, the sitemap and tdmrep.json alike, and the first after robots.txt."""
     answers: dict[str, Answer] = {
-        "/robots.txt": Reply(b"User-agent: *\nCrawl-delay: 0.4"),
+        "/robots.txt": Reply(b"User-agent: *\nCrawl-delay: 1"),
         "/": '<link rel="stylesheet" href="/a.css"><a href="/1">1</a><a href="/2">2</a>',
         "/1": '<link rel="stylesheet" href="/b.css"><img src="/1.jpg">',
         "/2": '<img src="/2.jpg">',
@@ -51,13 +52,13 @@ def test_whatever_is_asked_for_keeps_the_crawl_delay(tmp_path: Path) -> None:
         assert links == {"/1.jpg", "/2.jpg", "/a.jpg", "/b.jpg"}
         asked = {path for path, _ in site.requests}
         assert asked == {*answers, "/sitemap.xml", "/.well-known/tdmrep.json"}
-        assert min(_gaps(site)) > 0.4 - _JITTER_S
+        assert min(_gaps(site)) > 1 * _AT_LEAST
 
 
 def test_the_browser_keeps_the_crawl_delay_too(tmp_path: Path) -> None:
     """And leaves the pictures to the fetcher, which has to ask for them anyway."""
     answers: dict[str, Answer] = {
-        "/robots.txt": Reply(b"User-agent: *\nCrawl-delay: 0.4"),
+        "/robots.txt": Reply(b"User-agent: *\nCrawl-delay: 1"),
         "/": """<img src="/1.jpg"><div id="x"></div><script src="/a.js"></script>
           <script src="/b.js"></script>""",
         "/a.js": Reply(b"new Image().src = '/unseen.jpg'"),
@@ -69,7 +70,7 @@ def test_the_browser_keeps_the_crawl_delay_too(tmp_path: Path) -> None:
         assert links == {"/1.jpg", "/2.jpg", "/unseen.jpg"}
         assert not any(path.endswith(".jpg") for path, _ in site.requests)
         assert site.asked("/b.js") == 1
-        assert min(_gaps(site)) > 0.4 - _JITTER_S
+        assert min(_gaps(site)) > 1 * _AT_LEAST
 
 
 def test_a_site_that_asks_to_be_left_alone_is_left_alone(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_site_that_asks_to_be_left_alone_is_left_alone(tmp_path: Path) -> None
         assert links == {"/busy.jpg", *(f"/{n}.jpg" for n in range(5))}
         assert rejected == []
         at = next(n for n, (path, _) in enumerate(site.requests) if path == "/busy")
-        assert site.times[at + 1] - site.times[at] > 2 - _JITTER_S
+        assert site.times[at + 1] - site.times[at] > 2 * _AT_LEAST
 
 
 def test_who_asks_to_be_left_alone_for_long_is_left_to_a_later_run(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_site_that_takes_long_to_answer_is_asked_less_often(tmp_path: Path) ->
             for gap, (path, _) in zip(_gaps(site), site.requests[1:], strict=True)
             if path in pages
         ]
-        assert min(later[4:]) > 0.6 / 4 - _JITTER_S
+        assert min(later[4:]) > 0.6 / 4 * _AT_LEAST
 
 
 def test_advertising_fonts_and_films_are_not_asked_for(tmp_path: Path) -> None:
