@@ -67,28 +67,32 @@ class Vectors:
 
 
 class HeldVectors:
-    """Keeps the vectors of the tables that were used last; safe to share between threads."""
+    """Keeps the vectors of the tables that were used last; safe to share between threads.
 
-    def __init__(self) -> None:
+    With `outside_index`, of each table only those that its index does not hold.
+    """
+
+    def __init__(self, *, outside_index: bool = False) -> None:
+        self._index_of = "vector" if outside_index else None
         self._reading = threading.Lock()
         self._held: OrderedDict[str, tuple[frozenset[str], Vectors]] = OrderedDict()
 
     def get(self, table: Table, *, below: int = HELD_ROWS) -> Vectors | None:
-        """Return the vectors of a table as it is now; None where it has `below` rows or more.
+        """Return the vectors of a table as it is now; None where they are `below` or more.
 
         Of a table that has grown only the new rows are read. Raises as `Table` does.
         """
         # One at a time: two that ask for the same would each read it.
         with self._reading:
-            if table.count() >= min(below, HELD_ROWS):
-                return None
             known, before = self._held.pop(table.name, (frozenset[str](), None))
-            pieces, whole, batches = table.batches_since(["sha256", "vector"], known)
+            since = table.since(["sha256", "vector"], known, outside_index_of=self._index_of)
+            if since.rows >= min(below, HELD_ROWS):
+                return None
             vectors = before
-            if before is None or pieces != known:
-                vectors = _joined(None if whole else before, list(batches))
+            if before is None or since.pieces != known:
+                vectors = _joined(None if since.whole else before, list(since.batches))
             assert vectors is not None  # noqa: S101 - for the type checker
-            self._held[table.name] = pieces, vectors
+            self._held[table.name] = since.pieces, vectors
             while len(self._held) > HELD_TABLES:
                 self._held.popitem(last=False)
             return vectors

@@ -25,7 +25,7 @@ from flows.rows import ImageRow, Provenance
 from flows.workspace import Workspace
 
 INDEX_FROM = HELD_ROWS
-"""Rows from which on the index is searched: fewer are held in memory and compared in some 0.06 s."""
+"""Rows from which on the index is searched: fewer are held in memory and compared in some 0.1 s."""
 
 _MOST_NEIGHBOURS = 10_000
 """Where not even so many neighbours hold enough usable pictures, those that do are all there is."""

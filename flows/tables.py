@@ -6,6 +6,7 @@ is not fork-safe: a process that uses a table starts others by `spawn`.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import time
@@ -76,20 +77,41 @@ def table_names(store: ObjectStore, below: str = "") -> Iterator[str]:
             yield from table_names(store, f"{below}{folder}/")
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Since:
+    """Which pieces a table consists of, and the rows of those that are new to who asks."""
+
+    pieces: frozenset[str]
+    rows: int
+    """In all the pieces."""
+    whole: bool
+    """Whether the rows of all are given, since a piece is gone: the table was packed, or lost rows."""
+    batches: Iterator[pa.RecordBatch]
+    """Read when they are asked for."""
+
+
 class Table:
     """A table with a fixed schema whose version it carries in its metadata.
 
     `schema` may be None for reading a table whose width is not known. A change is computed up to
     `claims` times, when other writers' commits come in between; then CommitConflict is raised.
+    `session` keeps what was read of an index for the next search.
     """
 
     def __init__(
-        self, store: ObjectStore, name: str, schema: pa.Schema | None, *, claims: int = 100
+        self,
+        store: ObjectStore,
+        name: str,
+        schema: pa.Schema | None,
+        *,
+        claims: int = 100,
+        session: LanceSession | None = None,
     ) -> None:
         self.name = name
         self._store = store
         self._schema = schema
         self._claims = claims
+        self._session = session
         self._uri = store.uri(f"tables/{name}.lance")
 
     def version(self) -> int | None:
@@ -116,22 +138,30 @@ class Table:
         if dataset is not None:
             yield from self._scan(dataset, columns, where, wide=wide)
 
-    def batches_since(
-        self, columns: Sequence[str], known: frozenset[str]
-    ) -> tuple[frozenset[str], bool, Iterator[pa.RecordBatch]]:
-        """Return the table's pieces, whether all of them are given, and the rows of new ones.
+    def since(
+        self, columns: Sequence[str], known: frozenset[str], *, outside_index_of: str | None = None
+    ) -> Since:
+        """Return what came since an earlier call, whose pieces were `known`.
 
-        `known` are the pieces of an earlier call. Where one of those is gone (the table was packed,
-        or rows were deleted) all rows are given; else those of the pieces that came since.
+        With `outside_index_of` a column, only the pieces that its index does not hold are looked at.
         """
         dataset = self._open()
         if dataset is None:
-            return frozenset(), True, iter(())
+            return Since(pieces=frozenset(), rows=0, whole=True, batches=iter(()))
         with self._explained():
-            pieces = {_piece(each): each for each in dataset.get_fragments()}
+            fragments = dataset.get_fragments()
+            if outside_index_of is not None:
+                fragments = vector_index.outside(dataset, outside_index_of)
+            rows = sum(each.count_rows() for each in fragments)
+        pieces = {_piece(each): each for each in fragments}
         whole = not known or not known <= pieces.keys()
         new = [each for name, each in pieces.items() if whole or name not in known]
-        return frozenset(pieces), whole, self._scan(dataset, columns, None, new)
+        return Since(
+            pieces=frozenset(pieces),
+            rows=rows,
+            whole=whole,
+            batches=self._scan(dataset, columns, None, new),
+        )
 
     def records(self, columns: Sequence[str], where: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield those columns of the rows that meet the condition, a dict a row."""
@@ -145,31 +175,33 @@ class Table:
         limit: int,
         *,
         returned: str,
-        session: LanceSession | None = None,
+        by_index_alone: bool = False,
     ) -> list[tuple[str, float]]:
-        """Return `returned` and the cosine of the rows whose vectors are nearest, nearest first.
+        """Return `returned` and the cosine of the rows nearest to a unit vector, nearest first.
 
-        By the column's index where there is one, rows that came after it compared one by one;
-        exactly, by comparing all, where there is none. `session` keeps what was read of the index
-        for the next search.
+        By the column's index where there is one, and by comparing all others; or `by_index_alone`.
         """
-        dataset = self._open(session)
+        dataset = self._open()
         if dataset is None:
             return []
         nearest: dict[str, Any] = {
             "column": column,
             "q": vector.astype(np.float16),
             "k": limit,
-            "metric": "cosine",
+            "metric": vector_index.METRIC,
         }
         with self._explained():
             partitions = vector_index.partitions_of(dataset, column)
             if partitions is not None:
                 nearest["nprobes"] = vector_index.probes_for(partitions)
-                nearest["refine_factor"] = vector_index.REFINE
-            found = dataset.to_table(columns=[returned, "_distance"], nearest=nearest)
-        distance = found["_distance"].to_pylist()
-        return list(zip(found[returned].to_pylist(), [1 - each for each in distance], strict=True))
+            elif by_index_alone:
+                return []
+            found = dataset.to_table(
+                columns=[returned, "_distance"], nearest=nearest, fast_search=by_index_alone
+            )
+        # What the index compares is rounded: a vector's cosine with itself may come out above 1.
+        cosine = [min(1.0, 1 - each) for each in found["_distance"].to_pylist()]
+        return list(zip(found[returned].to_pylist(), cosine, strict=True))
 
     def index_vectors(self, column: str) -> vector_index.Done:
         """Make the index that `nearest` uses, or bring it up to date where much came since."""
@@ -397,11 +429,11 @@ class Table:
                 return
             yield batch
 
-    def _open(self, session: LanceSession | None = None) -> lance.LanceDataset | None:
+    def _open(self) -> lance.LanceDataset | None:
         try:
             with self._explained():
                 dataset = lance.dataset(
-                    self._uri, storage_options=self._store.lance_options(), session=session
+                    self._uri, storage_options=self._store.lance_options(), session=self._session
                 )
         except _LANCE_ERRORS as error:
             if str(error).startswith("Dataset at path") and "was not found" in str(error):

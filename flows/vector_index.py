@@ -1,11 +1,11 @@
 """The index over a table's vectors: made when there are many, kept up as more come, searched.
 
-Lance's inverted file: vectors lie in partitions around centres, a search looks into the partitions
-nearest to what is sought, compares one-byte-a-number copies there (scalar quantisation), and ranks
-the best of those again by the vectors themselves. Rows that came after the index was made are
-compared one by one, so a search sees them, too. The centres are found here: Lance's own k-means, in
-the 16 bits of the stored vectors, takes minutes where BLAS takes seconds (`flows/NOTES.md` has the
-figures that the numbers below were chosen by).
+Lance's inverted file: vectors lie in partitions around centres, and a search looks into the partitions
+nearest to what is sought, where it compares copies of a few bits a number (RaBitQ; Gao et al., 2025).
+These are fine enough to rank by: the vectors themselves, a request to the store each, are not read.
+Rows that came after the index was made are none of it (`outside`). The centres are found here: Lance's
+own k-means, in the 16 bits of the stored vectors, takes minutes where BLAS takes seconds
+(`flows/NOTES.md` has the figures that the numbers below were chosen by).
 
 Shapes: N vectors of a sample, D dimensions, P partitions.
 """
@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import lance
 
-KIND = "IVF_SQ"
-_PROBES = 2.6
-"""Times the root of their number, so many partitions are looked into: a quarter of those of 200,000
-rows, a sixth of those of a million. What is near lies in few partitions, however many there are."""
-REFINE = 2
-"""How many times as many as are wanted are ranked by their stored vectors."""
+KIND = "IVF_RQ"
+METRIC = "dot"
+"""Of unit vectors the cosine; Lance's own "cosine" is on another scale in an index than outside it."""
+_BITS = 6
+"""A number: cosines are then wrong by .001, .006 at most. Each bit more costs twice the encoding."""
+_PROBES = 4
+"""Times the root of their number, so many partitions are looked into: a quarter of those of a million
+rows. What is near lies in few partitions, however many there are."""
 
 MOST_UNINDEXED = 0.02
 """Share of rows outside the index from which on they are added to it, as a part of its own."""
@@ -53,19 +55,43 @@ def probes_for(partitions: int) -> int:
 
 
 def partitions_of(dataset: lance.LanceDataset, column: str) -> int | None:
-    """Return how many partitions the index of `column` has; None where there is no index."""
+    """Return how many partitions the index of `column` has; None where there is none of today's kind."""
     known = _statistics(dataset, column)
-    return None if known is None else int(known["indices"][0]["num_partitions"])
+    if known is None or not _is_ours(known):
+        return None
+    return int(known["indices"][0]["num_partitions"])
+
+
+def outside(dataset: lance.LanceDataset, column: str) -> list[lance.LanceFragment]:
+    """Return the fragments whose rows the index of `column` does not hold: all, where there is none."""
+    fragments: list[lance.LanceFragment] = dataset.get_fragments()
+    if partitions_of(dataset, column) is None:
+        return fragments
+    inside = {
+        number
+        for index in dataset.describe_indices()
+        if index.name == _name(column)
+        for segment in index.segments
+        for number in segment.fragment_ids
+    }
+    return [each for each in fragments if each.fragment_id not in inside]
 
 
 def keep_up(dataset: lance.LanceDataset, column: str) -> Done:
     """Make the index of `column`, add what came since when that is much, or let it be.
 
-    At most two commits, each of which leaves the table whole; safe to repeat.
+    At most two commits, each of which leaves the table whole; safe to repeat. Vectors of a width that
+    is no multiple of 8, which Lance does not encode, are left without: searches compare them all.
     """
+    if dataset.schema.field(column).type.list_size % 8:
+        return "kept"
     rows = dataset.count_rows()
     known = _statistics(dataset, column)
-    if known is None or rows > MOST_GROWN * max(known["num_indexed_rows_per_delta"]):
+    if (
+        known is None
+        or not _is_ours(known)
+        or rows > MOST_GROWN * max(known["num_indexed_rows_per_delta"])
+    ):
         # Thousands of small commits are packed first: every search opens what it reads.
         dataset.optimize.compact_files()
         partitions = partitions_for(rows)
@@ -73,9 +99,10 @@ def keep_up(dataset: lance.LanceDataset, column: str) -> Done:
             column,
             index_type=KIND,
             name=_name(column),
-            metric="cosine",
+            metric=METRIC,
             replace=True,
             num_partitions=partitions,
+            num_bits=_BITS,
             ivf_centroids=_centres(dataset, column, partitions),
         )
         return "made"
@@ -94,6 +121,12 @@ def _statistics(dataset: lance.LanceDataset, column: str) -> dict[str, Any] | No
         return None
     known: dict[str, Any] = dataset.stats.index_stats(name)
     return known
+
+
+def _is_ours(known: dict[str, Any]) -> bool:
+    """Return whether an index is of the kind that is made today; those of before are made anew."""
+    metrics = {each["metric_type"] for each in known["indices"]}
+    return known["index_type"] == KIND and metrics == {METRIC}
 
 
 def _name(column: str) -> str:

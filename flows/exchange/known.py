@@ -54,10 +54,9 @@ class Known(PrivateDatabase):
 
     def put_words(self, catalog: Catalog, labels: Sequence[str]) -> None:
         """Put in everything that people said about those labels; duplicates come first."""
-        _, _, batches = catalog.decision_batches_since(frozenset())
         columns = _WORD.split(", ")
         wanted = pa.array(labels, pa.string())
-        for batch in batches:
+        for batch in catalog.decisions_since(frozenset()).batches:
             said = batch.select(columns)
             said = said.filter(pc.is_in(said.column("label"), value_set=wanted))
             self._insert("words", 7, said)

@@ -267,10 +267,10 @@ class Reader:
             ledger = ledger.moved_to(pictures)
         if "decisions" not in changed:
             return ledger, known
-        pieces, whole, batches = catalog.decision_batches_since(known)
-        rows = pa.Table.from_batches(list(batches), schema=DECISIONS.remove_metadata())
+        since = catalog.decisions_since(known)
+        rows = pa.Table.from_batches(list(since.batches), schema=DECISIONS.remove_metadata())
         self._have_read(rows.num_rows)
-        return (Ledger(pictures) if whole else ledger).plus(rows), pieces
+        return (Ledger(pictures) if since.whole else ledger).plus(rows), since.pieces
 
     def _embedded(
         self, catalog: Catalog, versions: Mapping[str, int], changed: set[str], before: View | None

@@ -18,7 +18,7 @@ from tests.flows.catalog_rows import sha
 def catalog(object_store: ObjectStore) -> Catalog:
     """A catalogue with three vectors of encoder "a", not stored in the order of their ids."""
     catalog = Catalog(object_store)
-    catalog.add_embeddings("a", [sha(2), sha(0), sha(1)], np.eye(3, 4)[[2, 0, 1]])
+    catalog.add_embeddings("a", [sha(2), sha(0), sha(1)], np.eye(3, 8)[[2, 0, 1]])
     return catalog
 
 
@@ -56,10 +56,10 @@ def test_what_another_process_adds_is_there_at_the_next_use(
 ) -> None:
     """Put where its id belongs, among those that were held."""
     held(catalog)
-    Catalog(object_store).add_embeddings("a", [sha(3)], np.eye(4)[[3]])
+    Catalog(object_store).add_embeddings("a", [sha(3)], np.eye(8)[[3]])
     assert list(held(catalog).sha256s) == sorted(map(sha, range(4)))
     for number in range(4):
-        assert next(held(catalog).ranked(np.eye(4, dtype=np.float32)[number])) == (sha(number), 1.0)
+        assert next(held(catalog).ranked(np.eye(8, dtype=np.float32)[number])) == (sha(number), 1.0)
 
 
 def test_what_another_process_deletes_is_gone_at_the_next_use(
@@ -76,7 +76,7 @@ def test_what_another_process_deletes_is_gone_at_the_next_use(
 
 def test_an_index_makes_no_vector_be_read_again(catalog: Catalog) -> None:
     """It changes the version of the table, and none of its rows."""
-    rows = np.random.default_rng(0).normal(size=(300, 4))
+    rows = np.random.default_rng(0).normal(size=(300, 8))
     catalog.add_embeddings("a", [sha(number) for number in range(3, 303)], rows)
     Table(catalog._store, "embeddings/a", None).vacuum(timedelta(0))
     vectors = held(catalog)
@@ -95,7 +95,7 @@ def test_too_many_are_not_held(catalog: Catalog) -> None:
 def test_only_the_last_used_tables_are_held(catalog: Catalog) -> None:
     names = [f"other-{number}" for number in range(HELD_TABLES)]
     for name in names:
-        catalog.add_embeddings(name, [sha(0)], np.ones((1, 4)))
+        catalog.add_embeddings(name, [sha(0)], np.ones((1, 8)))
     first = held(catalog)
     others = [held(catalog, name) for name in names]
     assert all(held(catalog, name) is each for name, each in zip(names, others, strict=True))
@@ -103,4 +103,4 @@ def test_only_the_last_used_tables_are_held(catalog: Catalog) -> None:
 
 
 def test_an_encoder_that_has_embedded_nothing_holds_nothing(catalog: Catalog) -> None:
-    assert list(held(catalog, "new").ranked(np.ones(4, np.float32))) == []
+    assert list(held(catalog, "new").ranked(np.ones(8, np.float32))) == []

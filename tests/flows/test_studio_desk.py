@@ -81,13 +81,13 @@ def test_rows_are_given_whole_again_when_a_piece_of_the_table_is_gone(
     drawings = fill(workspace)
     for number in range(3):
         decide(workspace, drawings[number], "vinyl", "yes", minutes=number)
-    pieces, _, _ = workspace.catalog.decision_batches_since(frozenset())
+    pieces = workspace.catalog.decisions_since(frozenset()).pieces
     decide(workspace, drawings[4], "vinyl", "yes", minutes=9)
-    _, whole, batches = workspace.catalog.decision_batches_since(pieces)
-    assert (whole, sum(each.num_rows for each in batches)) == (False, 1)
+    since = workspace.catalog.decisions_since(pieces)
+    assert (since.whole, sum(each.num_rows for each in since.batches)) == (False, 1)
     workspace.catalog._decisions.delete(["sha256"], lambda row: row["sha256"] == drawings[0].sha256)
-    _, whole, batches = workspace.catalog.decision_batches_since(pieces)
-    assert (whole, sum(each.num_rows for each in batches)) == (True, 3)
+    since = workspace.catalog.decisions_since(pieces)
+    assert (since.whole, sum(each.num_rows for each in since.batches)) == (True, 3)
 
 
 def test_while_large_tables_are_read_the_page_says_how_far_that_is(
