@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from crawler.decode import decode
 from crawler.rejections import ImageRejected
+from flows.catalog import Catalog
+from flows.conditions import sql_in
 from flows.encoders import EncoderSource
 from flows.errors import Permanent
 from flows.held_vectors import HELD_ROWS
-from flows.rows import ImageRow, Provenance
+from flows.rows import Provenance
 from flows.workspace import Workspace
 
 INDEX_FROM = HELD_ROWS
@@ -77,45 +79,57 @@ def search(
     limit: int = 20,
     index_from: int = INDEX_FROM,
 ) -> list[Hit]:
-    """Return the `limit` pictures nearest to a unit vector, nearest first.
+    """Return what `nearest_permitted` does, with thumbnails and where the pictures came from."""
+    found = nearest_permitted(workspace, source, vector_D, limit=limit, index_from=index_from)
+    if not found:
+        return []
+    where = sql_in("sha256", [sha256 for sha256, _ in found])
+    rows = {row.sha256: row for row in workspace.catalog.images(where, thumbnails=True)}
+    return [
+        Hit(
+            sha256=sha256,
+            score=score,
+            thumbnail=rows[sha256].thumbnail,
+            provenance=rows[sha256].provenance,
+        )
+        for sha256, score in found
+        if sha256 in rows  # not forgotten in between
+    ]
+
+
+def nearest_permitted(
+    workspace: Workspace,
+    source: EncoderSource,
+    vector_D: NDArray[np.float32],
+    *,
+    limit: int,
+    index_from: int = INDEX_FROM,
+) -> list[tuple[str, float]]:
+    """Return the ids of the `limit` pictures nearest to a unit vector, and their cosines, nearest first.
 
     Only distinct pictures that may be used, which are fewer than `limit` in a small dataset.
     """
     catalog = workspace.catalog
     held = catalog.held_embeddings(source.id(), below=index_from)
     if held is not None:
-        return _hits(workspace, held.ranked(vector_D), limit)
+        return _permitted(catalog, held.ranked(vector_D), limit)
     count = catalog.embedding_count(source.id())
     # Duplicates and forbidden pictures are among the neighbours: ask for more than are wanted, and
     # for more again where most of them were.
     asked = 2 * limit
     while True:
-        hits = _hits(workspace, catalog.nearest(source.id(), vector_D, limit=asked), limit)
-        if len(hits) == limit or asked >= min(count, _MOST_NEIGHBOURS):
-            return hits
+        found = _permitted(catalog, catalog.nearest(source.id(), vector_D, limit=asked), limit)
+        if len(found) == limit or asked >= min(count, _MOST_NEIGHBOURS):
+            return found
         asked *= 4
 
 
-def _hits(workspace: Workspace, ranked: Iterable[tuple[str, float]], limit: int) -> list[Hit]:
-    found: list[Hit] = []
+def _permitted(
+    catalog: Catalog, ranked: Iterable[tuple[str, float]], limit: int
+) -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
     left = iter(ranked)
-    while len(found) < limit and (part := list(itertools.islice(left, 4 * limit))):
-        rows = _usable(workspace, [sha256 for sha256, _ in part])
-        found += [
-            Hit(
-                sha256=sha256,
-                score=score,
-                thumbnail=rows[sha256].thumbnail,
-                provenance=rows[sha256].provenance,
-            )
-            for sha256, score in part
-            if sha256 in rows
-        ]
+    while len(found) < limit and (part := list(itertools.islice(left, 2 * limit))):
+        permitted = catalog.permitted_among(sha256 for sha256, _ in part)
+        found += [each for each in part if each[0] in permitted]
     return found[:limit]
-
-
-def _usable(workspace: Workspace, sha256s: Sequence[str]) -> dict[str, ImageRow]:
-    from flows.conditions import sql_in
-
-    where = f"{sql_in('sha256', sha256s)} AND duplicate_of IS NULL AND consent_allowed"
-    return {row.sha256: row for row in workspace.catalog.images(where, thumbnails=True)}

@@ -55,7 +55,7 @@ class Finder:
         """
         import numpy as np
 
-        from flows.search import query_vector, search
+        from flows.search import nearest_permitted, query_vector
 
         source = self._encoders.source()
         parts = []
@@ -65,8 +65,7 @@ class Finder:
             parts.append(self._vector_of(workspace, like))
         sum_D = np.sum(parts, axis=0)
         vector_D = np.asarray(sum_D / np.linalg.norm(sum_D), np.float32)
-        hits = search(workspace, source, vector_D, limit=limit)
-        return {hit.sha256: hit.score for hit in hits}
+        return dict(nearest_permitted(workspace, source, vector_D, limit=limit))
 
     def _vector_of(self, workspace: Workspace, like: str) -> NDArray[np.float32]:
         with self._lock:
