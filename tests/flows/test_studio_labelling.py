@@ -473,8 +473,11 @@ def test_where_nothing_waits_a_picture_that_comes_back_appears_by_itself(
     expect(desk.page.locator("#blank")).to_have_text(
         f"Nothing waits for a decision about {desk.label}."
     )
+    may_be_pressed = desk.page.locator("main [data-do]:not([data-do=undo]):enabled")
+    expect(may_be_pressed).to_have_count(0)
     back = dataclasses.replace(answered[3], at=START + timedelta(hours=2), note=RETRACTED)
     catalog.add_decisions([back])
     shown = desk.page.locator(f"main img[src='/pictures/{picture.sha256}/thumbnail.jpg']")
     expect(shown.first).to_be_visible(timeout=30_000)
     expect(desk.page.locator("#waiting")).to_have_text("1")
+    expect(may_be_pressed).not_to_have_count(0)

@@ -67,6 +67,7 @@ function tally() {
   element("size").textContent = members().length;
   element("place").textContent = sheet.tiles.length > 0 ? `${shown + 1} of ${clusters.length}` : "–";
   for (const name of ["yes", "no", "unsure"]) element(name).disabled = members().length === 0;
+  element("next").disabled = sheet.tiles.length === 0;
   element("undo").disabled = lastCluster() === null;
 }
 

@@ -98,6 +98,7 @@ function tally() {
   for (const { dataset } of sheet.tiles) counts.set(dataset.answer, counts.get(dataset.answer) + 1);
   for (const [answer, count] of counts) write(answer || "none", String(count));
   write("waiting", left.toLocaleString("en"));
+  for (const name of ["above", "below"]) element(name).disabled = sheet.tiles.length === 0;
   element("commit").disabled = counts.get("") === sheet.tiles.length;
   element("undo").disabled = !sessionStorage.getItem(undoKey);
 }
