@@ -11,7 +11,6 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,11 +29,11 @@ from lance.lance import _Session as LanceSession  # typed only where it is defin
 
 from flows import schema_change, vector_index
 from flows.errors import CommitConflict, Permanent, SchemaTooNew
+from flows.lance_errors import LANCE_ERRORS, explained, is_conflict
 from flows.objects import ObjectStore
 from flows.progress import Progress, silent
 from flows.rows import SCHEMA_VERSION, SCHEMA_VERSION_KEY
 from flows.schema_change import SchemaChange
-from flows.store_errors import bucket_missing, refused, unavailable
 
 R = TypeVar("R")
 
@@ -46,16 +45,6 @@ _READ_AHEAD_BATCHES = 2
 
 _FOLDERS = ("data", "_deletions")
 """Where a version's rows lie, below its table; transactions name rows by their places alone."""
-
-_LANCE_ERRORS = (OSError, ValueError, RuntimeError)
-_CONFLICTS = ("Too many concurrent writers", "ommit conflict", "Incompatible transaction")
-_REFUSALS = (
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "AccessDenied",
-    "403 Forbidden",
-)
 
 
 def bypass_proxies(store: ObjectStore) -> None:
@@ -124,7 +113,7 @@ class Table:
         dataset = self._open()
         if dataset is None:
             return 0
-        with self._explained():
+        with explained(self._store):
             return int(dataset.count_rows(where))
 
     def batches(
@@ -148,7 +137,7 @@ class Table:
         dataset = self._open()
         if dataset is None:
             return Since(pieces=frozenset(), rows=0, whole=True, batches=iter(()))
-        with self._explained():
+        with explained(self._store):
             fragments = dataset.get_fragments()
             if outside_index_of is not None:
                 fragments = vector_index.outside(dataset, outside_index_of)
@@ -190,7 +179,7 @@ class Table:
             "k": limit,
             "metric": vector_index.METRIC,
         }
-        with self._explained():
+        with explained(self._store):
             partitions = vector_index.partitions_of(dataset, column)
             if partitions is not None:
                 nearest["nprobes"] = vector_index.probes_for(partitions)
@@ -210,7 +199,7 @@ class Table:
     def append(self, rows: pa.Table) -> None:
         """Add rows. Appends of several processes at once all stay."""
         dataset = self._open_or_create()
-        with self._explained():
+        with explained(self._store):
             dataset.insert(rows)
 
     def insert_missing(self, keys: Sequence[str], rows: pa.Table) -> int:
@@ -367,7 +356,7 @@ class Table:
         """Return the names of the files that some version needs."""
         needed: set[str] = set()
         dataset = self._open_or_create()
-        with self._explained():
+        with explained(self._store):
             for version in dataset.versions():
                 then = dataset.checkout_version(version["version"])
                 for fragment in then.get_fragments():
@@ -382,10 +371,10 @@ class Table:
         for attempt in range(self._claims):
             dataset = self._open_or_create()
             try:
-                with self._explained():
+                with explained(self._store):
                     return work(dataset)
-            except _LANCE_ERRORS as error:
-                if not (_is_conflict(error) or self._was_dropped(dataset, error)):
+            except LANCE_ERRORS as error:
+                if not (is_conflict(error) or self._was_dropped(dataset, error)):
                     raise
             time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempt)))
         raise CommitConflict(
@@ -423,7 +412,7 @@ class Table:
         )
         batches = scanner.to_batches()
         while True:
-            with self._explained():
+            with explained(self._store):
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -431,11 +420,11 @@ class Table:
 
     def _open(self) -> lance.LanceDataset | None:
         try:
-            with self._explained():
+            with explained(self._store):
                 dataset = lance.dataset(
                     self._uri, storage_options=self._store.lance_options(), session=self._session
                 )
-        except _LANCE_ERRORS as error:
+        except LANCE_ERRORS as error:
             if str(error).startswith("Dataset at path") and "was not found" in str(error):
                 return None
             raise
@@ -452,7 +441,7 @@ class Table:
             # Not write_dataset(mode="create"): of two at once, both succeed there, and the later
             # one takes away what was added to the earlier (pylance 14.0.2). Based on version 0
             # and without retries, only one commit can become version 1.
-            with self._explained():
+            with explained(self._store):
                 return lance.LanceDataset.commit(
                     self._uri,
                     lance.LanceOperation.Overwrite(self._schema, []),
@@ -460,7 +449,7 @@ class Table:
                     storage_options=self._store.lance_options(),
                     max_retries=0,
                 )
-        except _LANCE_ERRORS:
+        except LANCE_ERRORS:
             dataset = self._open()
             if dataset is None:
                 raise
@@ -482,25 +471,6 @@ class Table:
                 "of earlier versions up to date"
             )
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Say what Lance's error means if that lies with the store, or else let it pass."""
-        endpoint, bucket = self._store.endpoint, self._store.bucket
-        try:
-            yield
-        except _LANCE_ERRORS as error:
-            said = str(error)
-            refusal = next((each for each in _REFUSALS if each in said), None)
-            if "NoSuchBucket" in said:
-                raise bucket_missing(endpoint, bucket) from error
-            if refusal is not None:
-                raise refused(endpoint, bucket, refusal.split()[0]) from error
-            if "error sending request" in said or "operation timed out" in said:
-                raise unavailable(endpoint, "cannot be reached") from error
-            if "Server returned non-2xx status code: 5" in said:
-                raise unavailable(endpoint, "answered with errors again and again") from error
-            raise
-
 
 def _piece(fragment: lance.LanceFragment) -> str:
     """Return a name for the rows of a fragment as they are: another when some are deleted."""
@@ -513,8 +483,3 @@ def _merge(dataset: lance.LanceDataset, keys: Sequence[str], rows: pa.Table) -> 
     merge = merge.when_matched_update_all().when_not_matched_insert_all()
     # Lance's own retry would put these rows over what another has written in between.
     merge.conflict_retries(0).execute(rows)
-
-
-def _is_conflict(error: Exception) -> bool:
-    # Lance's Python face has one exception for all of these.
-    return any(said in str(error) for said in _CONFLICTS)
